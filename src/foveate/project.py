@@ -137,7 +137,9 @@ class Config(Settings):
     embed: EmbedSettings = EmbedSettings()
     annotations: AnnotationSettings = AnnotationSettings()
     probe: ProbeSettings = ProbeSettings()
-    baselines: dict[str, ProbeSettings] = {}  # further probes, scored beside; each starts from `probe` and changes what it names
+    baselines: dict[
+        str, ProbeSettings
+    ] = {}  # further probes, scored beside; each starts from `probe` and changes what it names
     compare: CompareSettings = CompareSettings()
 
     @model_validator(mode="before")
@@ -384,7 +386,10 @@ def _load_videos(folder: Path, config: Config, subjects: Mapping[str, Any]) -> t
             check_name(subject, "subject", file=path, row=row)
             if subjects and subject not in subjects:
                 raise FoveateError(
-                    f"subject {subject!r} is not in {SUBJECTS}", file=path, row=row, remedy=f"add it to {SUBJECTS}, or correct it"
+                    f"subject {subject!r} is not in {SUBJECTS}",
+                    file=path,
+                    row=row,
+                    remedy=f"add it to {SUBJECTS}, or correct it",
                 )
         if len(set(listed)) < len(listed):
             raise FoveateError("a subject is listed twice", file=path, row=row, remedy="list each subject once")

@@ -104,9 +104,7 @@ def fingerprint(path: Path) -> str:
         found = path.stat()
         return _fingerprint(str(path), found.st_size, found.st_mtime_ns)
     except FileNotFoundError as error:
-        raise FoveateError(
-            "no such file", file=path, remedy="correct the path in videos.csv, or remove the row"
-        ) from error
+        raise FoveateError("no such file", file=path, remedy="correct the path in videos.csv, or remove the row") from error
     except OSError as error:
         raise FoveateError(f"cannot be read ({error.strerror})", file=path, remedy="check the permissions") from error
 
