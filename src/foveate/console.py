@@ -1,0 +1,130 @@
+"""What the command line shows: progress with rate and time left, tables, problems."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, Task, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+from foveate.jobs import Display, Failure
+from foveate.run import Outcome
+
+out = Console(highlight=False, soft_wrap=not sys.stdout.isatty())
+err = Console(stderr=True, highlight=False, soft_wrap=not sys.stderr.isatty())
+
+_DOING = {
+    "timeline": "reading timelines",
+    "labels": "reading annotations",
+    "track": "tracking",
+    "crop": "cropping",
+    "embed": "embedding",
+    "probe": "training probes",
+    "predict": "predicting",
+    "compare": "comparing groups",
+    "report": "writing the report",
+    "simulate": "rendering pasture",
+}
+
+
+class _Rate(ProgressColumn):
+    def render(self, task: Task) -> Text:
+        frames, elapsed = task.fields["frames"], task.elapsed or 0.0
+        return Text(f"{frames / elapsed:,.0f} frames/s" if frames and elapsed > 0.5 else "", style="cyan")
+
+
+class _Bars:
+    """One bar per stage. The total number of frames is not known before the last item starts, so the bar counts items and their shares."""
+
+    def __init__(self, progress: Progress | None, stage: str, items: int) -> None:
+        self._progress, self._stage, self._items = progress, stage, items
+        self._share: dict[str, float] = {}
+        self._frames: dict[str, int] = {}
+        self._start = self._said = time.monotonic()
+        self._bar = progress.add_task(_DOING.get(stage, stage), total=items, frames=0) if progress else None
+
+    def update(self, item: str, done: int, total: int) -> None:
+        self._share[item] = done / total if total else 0.0
+        self._frames[item] = done
+        self._show()
+
+    def finished(self, item: str) -> None:
+        self._share[item] = 1.0
+        self._show()
+
+    def _show(self) -> None:
+        done, frames = sum(self._share.values()), sum(self._frames.values())
+        if self._progress is not None and self._bar is not None:
+            self._progress.update(self._bar, completed=done, frames=frames)
+        elif time.monotonic() - self._said > 30:  # no terminal: a line now and then
+            self._said = now = time.monotonic()
+            left = (now - self._start) * (self._items / done - 1) if done else 0.0
+            rate = frames / (now - self._start)
+            err.print(
+                f"  {_DOING.get(self._stage, self._stage)}: {done:.1f} of {self._items}, {rate:,.0f} frames/s, {left:.0f} s left"
+            )
+
+
+@contextmanager
+def show(stage: str, items: int) -> Iterator[Display]:
+    """A bar on a terminal; elsewhere a line at the end and one every 30 seconds. Goes to stderr."""
+    start = time.monotonic()
+    if err.is_terminal:
+        columns = (
+            SpinnerColumn(),
+            TextColumn("{task.description:<20}"),
+            BarColumn(bar_width=28),
+            TextColumn("{task.completed:.1f}/{task.total:.0f}"),
+            _Rate(),
+            TimeRemainingColumn(),
+        )
+        with Progress(*columns, console=err, transient=True) as progress:
+            yield _Bars(progress, stage, items)
+    else:
+        yield _Bars(None, stage, items)
+    noun = "item" if items == 1 else "items"
+    err.print(f"[green]✓[/] {_DOING.get(stage, stage):<20} {items} {noun} in {time.monotonic() - start:.1f} s")
+
+
+def table(columns: Sequence[str], rows: Sequence[Sequence[object]], title: str | None = None) -> None:
+    """Print a table to stdout."""
+    grid = Table(title=title, title_justify="left", header_style="bold", box=None, pad_edge=False)
+    for i, name in enumerate(columns):
+        number = all(isinstance(row[i], int | float) or row[i] is None for row in rows)
+        grid.add_column(name, justify="right" if number and rows else "left")
+    for row in rows:
+        grid.add_row(*("–" if cell is None else f"{cell:.3f}" if isinstance(cell, float) else Text(str(cell)) for cell in row))
+    out.print(grid)
+
+
+def problem(error: BaseException) -> None:
+    """Print one problem to stderr: what, where, remedy."""
+    first, _, rest = str(error).partition("\n")
+    err.print(Text("✗ ", style="bold red") + Text(first) + Text(("\n" + rest) if rest else "", style="yellow"))
+
+
+def outcome(result: Outcome, debug: bool) -> None:
+    """Print what went wrong and what was left out."""
+    for failure in unique(result.failures):
+        err.print(Text(f"{failure.stage} · {failure.item}", style="bold"))
+        problem(failure.error)
+        if debug and failure.details:
+            err.print(Text(failure.details))
+    for note in result.notes:
+        err.print(Text("· " + note, style="dim"))
+    if result.failures:
+        count = len(unique(result.failures))
+        err.print(f"{count} problem{'s' if count > 1 else ''}; everything else is done. The same command goes on from here.")
+
+
+def unique(failures: Sequence[Failure]) -> list[Failure]:
+    """The failures without repetitions of the same message."""
+    seen: dict[str, Failure] = {}
+    for failure in failures:
+        seen.setdefault(str(failure.error), failure)
+    return list(seen.values())
