@@ -1,0 +1,1 @@
+"""What is done with frozen vectors: embed, probe, predict, bouts."""

