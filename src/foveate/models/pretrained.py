@@ -155,8 +155,11 @@ def resize(images: Tensor, height: int, width: int) -> Tensor:
         return images
     if images.dtype == torch.uint8 and images.device.type == "cpu":  # has its own fast integer path
         return functional.interpolate(images, (height, width), mode="bicubic", antialias=True)
-    resized = functional.interpolate(images.float(), (height, width), mode="bicubic", antialias=True).clamp(0, 255)
-    return resized.round().to(images.dtype) if images.dtype == torch.uint8 else resized
+    resized = images.float()
+    for size in ((images.shape[-2], width), (height, width)):  # first across, then down, whole levels in between, as PIL does
+        resized = functional.interpolate(resized, size, mode="bicubic", antialias=True).clamp(0, 255)
+        resized = resized.round() if images.dtype == torch.uint8 else resized
+    return resized.to(images.dtype)
 
 
 def best_device() -> torch.device:
