@@ -1,0 +1,224 @@
+"""Stage ``labels``: annotations as people exported them become ``labels/intervals.parquet`` and ``labels/observed.parquet``.
+
+What is wrong in the files does not stop the stage: refused rows are listed in ``facts()["problems"]`` (text, file, row, remedy), things
+worth knowing in ``facts()["notes"]``, and everything else is labelled. A caller prints both and ends with an error if there are problems.
+"""
+
+from __future__ import annotations
+
+import glob
+import hashlib
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+
+from foveate import timeline
+from foveate.annotations import boris, tables
+from foveate.annotations.check import OBSERVED_FILE, Checked, check
+from foveate.annotations.dense import Labels
+from foveate.annotations.export import export_boris_aggregated, export_csv
+from foveate.jobs import Progress, silent
+from foveate.project import CONFIG, Project, Video
+from foveate.schema import INTERVALS, OBSERVED, FoveateError
+from foveate.store import Artefact, write_parquet
+
+__all__ = ["Labels", "artefact", "export_boris_aggregated", "export_csv", "load_labels", "run"]
+
+VERSION = 1
+Duration = Callable[[Video], float]
+Format = Literal["csv", "tabular", "aggregated"]
+
+
+def artefact(project: Project) -> Artefact:
+    """Where the labels are, or will be, with their expected stamp.
+
+    They depend on the annotation files and on the videos these speak of, so that new footage does not undo them.
+    """
+    files = annotation_files(project)
+    parents = {f"file:{_inside(path, project)}": _digest(path) for path in files}
+    restriction = project.folder / OBSERVED_FILE
+    if restriction.is_file():
+        parents[f"file:{OBSERVED_FILE}"] = _digest(restriction)
+    spoken = _videos_named(project, [*files, restriction] if restriction.is_file() else files)
+    for video in spoken:
+        try:
+            parents[f"timeline:{video.name}"] = timeline.artefact(project, video).stamp
+        except FoveateError:
+            parents[f"timeline:{video.name}"] = "unreadable"
+    settings = {
+        "behaviours": list(project.config.behaviours),
+        "format": project.config.annotations.format,
+        "subjects": {video.name: list(video.subjects) for video in spoken},
+    }
+    return Artefact(project.stage_folder("labels"), "labels", VERSION, settings, parents)
+
+
+def run(project: Project, progress: Progress = silent, duration: Duration | None = None) -> Artefact:
+    """Read, check and write all annotations.
+
+    Args:
+        duration: seconds of a video; by default its timeline, made if missing. A FoveateError from it costs that video's labels only.
+
+    Raises:
+        FoveateError: there is not one annotation file.
+    """
+    target = artefact(project)
+    if target.complete():
+        return target
+    files = annotation_files(project)
+    if not files:
+        raise FoveateError(
+            "there are no annotation files; looked for " + ", ".join(project.config.annotations.files),
+            file=project.folder / "annotations",
+            remedy=f"put BORIS exports or CSV files there, or correct annotations.files in {CONFIG}",
+        )
+    duration = duration or _of_timeline(project)
+    videos = tables.Videos.of(project)
+    readings = []
+    for done, path in enumerate(files):
+        readings.append((path, read_file(path, project, videos, duration)))
+        progress(done + 1, len(files))
+    restriction = None
+    if (project.folder / OBSERVED_FILE).is_file():
+        try:
+            restriction = tables.read_observed(tables.read_table(project.folder / OBSERVED_FILE), videos)
+        except FoveateError as error:
+            restriction = tables.Reading(problems=[error])
+    checked = check(project, readings, restriction, duration)
+    target.begin()
+    write_parquet(target.path("intervals.parquet"), _intervals(checked))
+    write_parquet(target.path("observed.parquet"), _observed(checked))
+    target.finish(_facts(project, checked))
+    return target
+
+
+def load_labels(project: Project) -> Labels:
+    """The finished labels of a project.
+
+    Raises:
+        FoveateError: the stage has not run since the annotations changed, or its files are damaged.
+    """
+    source = artefact(project)
+    if not source.complete():
+        raise FoveateError("the labels are missing or out of date", file=source.folder, remedy="run `foveate run`")
+    return Labels(
+        behaviours=tuple(source.facts()["behaviours"]),
+        intervals=source.table("intervals.parquet").to_pandas(),
+        observed=source.table("observed.parquet").to_pandas(),
+    )
+
+
+def annotation_files(project: Project) -> list[Path]:
+    """The files that ``annotations.files`` names, sorted, without ``annotations/observed.csv``."""
+    found = {
+        project.folder / name
+        for pattern in project.config.annotations.files
+        for name in glob.glob(pattern, root_dir=project.folder, recursive=True)  # takes absolute patterns, too
+    }
+    return sorted(path for path in found if path.is_file() and path != project.folder / OBSERVED_FILE)
+
+
+def format_of(table: tables.Table, wanted: Literal["auto", "csv", "boris"] = "auto") -> Format:
+    """What kind of file it is, by its columns."""
+    columns = set(table.columns)
+    kinds: tuple[tuple[Format, frozenset[str]], ...] = (
+        ("csv", tables.PLAIN),
+        ("aggregated", boris.AGGREGATED),
+        ("tabular", boris.TABULAR),
+    )
+    for kind, needed in kinds:
+        if needed <= columns and (wanted == "auto" or (wanted == "csv") == (kind == "csv")):
+            return kind
+    if table.columns[0] == "observation id" and "behavior" not in columns:
+        raise FoveateError(
+            "a BORIS export of version 8.12 or older",
+            file=table.path,
+            row=1,
+            remedy="open the project in a current BORIS and export the events again",
+        )
+    found = ", ".join(name[:40] for name in table.columns[:12])
+    raise FoveateError(
+        f"no known annotation format{'' if wanted == 'auto' else f' {wanted!r}'}; columns: {found}",
+        file=table.path,
+        row=1,
+        remedy="first row: video,subject,behaviour,start,stop; or tabular or aggregated events as BORIS exports them",
+    )
+
+
+def read_file(path: Path, project: Project, videos: tables.Videos, duration: Duration) -> tables.Reading:
+    """What one annotation file says; a file that cannot be read at all is one problem."""
+    try:
+        table = tables.read_table(path)
+        kind = format_of(table, project.config.annotations.format)
+    except FoveateError as error:
+        return tables.Reading(problems=[error])
+    if kind == "csv":
+        return tables.read_plain(table, videos)
+    return (boris.read_aggregated if kind == "aggregated" else boris.read_tabular)(table, videos, duration)
+
+
+def _of_timeline(project: Project) -> Duration:
+    def duration(video: Video) -> float:
+        timeline.run(project, video)
+        return timeline.load(project, video).duration
+
+    return duration
+
+
+def _videos_named(project: Project, files: Iterable[Path]) -> list[Video]:
+    """Videos that these files speak of, in the order of videos.csv."""
+    videos = tables.Videos.of(project)
+    names: set[str] = set()
+    for path in files:
+        try:
+            table = tables.read_table(path)
+        except FoveateError:
+            continue  # said when the stage runs
+        if "video" in table.columns:
+            found = {text: videos.find(text) for text in {cells.get("video", "") for _, cells in table.rows}}
+            names |= {video.name for video in found.values() if video is not None}
+        names |= boris.videos_named(table, videos)
+    return [video for video in project.videos if video.name in names]
+
+
+def _digest(path: Path) -> str:
+    try:
+        return hashlib.sha256(tables.read_bytes(path)).hexdigest()
+    except FoveateError:
+        return "unreadable"
+
+
+def _inside(path: Path, project: Project) -> str:
+    return path.relative_to(project.folder).as_posix() if path.is_relative_to(project.folder) else path.as_posix()
+
+
+def _intervals(checked: Checked) -> pa.Table:
+    return pa.table({name: [getattr(bout, name) for bout in checked.bouts] for name in INTERVALS.names}, schema=INTERVALS)
+
+
+def _observed(checked: Checked) -> pa.Table:
+    rows = [(*key[:3], a, b, key[3]) for key, stretches in checked.observed.items() for a, b in stretches]
+    columns = zip(*rows, strict=True) if rows else [()] * len(OBSERVED.names)
+    return pa.table(dict(zip(OBSERVED.names, map(list, columns), strict=True)), schema=OBSERVED)
+
+
+def _facts(project: Project, checked: Checked) -> dict[str, Any]:
+    seconds = {
+        name: float(np.sum([b.stop - b.start for b in checked.bouts if b.behaviour == name])) for name in checked.behaviours
+    }
+    return {
+        "behaviours": list(checked.behaviours),
+        "seconds": seconds,
+        "bouts": len(checked.bouts),
+        "videos": list(dict.fromkeys(key[0] for key in checked.observed)),
+        "problems": [_plain(error, project) for error in checked.problems],
+        "notes": [_plain(error, project) for error in checked.notes],
+    }
+
+
+def _plain(error: FoveateError, project: Project) -> dict[str, Any]:
+    file = None if error.file is None else _inside(Path(error.file), project)
+    return {"text": error.problem, "file": file, "row": error.row, "remedy": error.remedy}

@@ -1,0 +1,129 @@
+"""Writing bouts for other tools, and for people: BORIS aggregated events and plain CSV. foveate reads both back."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from foveate.project import Project, Video
+from foveate.store import write_text
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+HEADER = (
+    "Observation id",
+    "Observation date",
+    "Description",
+    "Observation type",
+    "Source",
+    "Time offset (s)",
+    "Coding duration",
+    "Media duration (s)",
+    "FPS (frame/s)",
+    "Subject",
+    "Observation duration by subject by observation",
+    "Behavior",
+    "Behavioral category",
+    "Behavior type",
+    "Start (s)",
+    "Stop (s)",
+    "Duration (s)",
+    "Media file name",
+    "Image index start",
+    "Image index stop",
+    "Image file path start",
+    "Image file path stop",
+    "Comment start",
+    "Comment stop",
+)
+"""Aggregated events as BORIS 8.27 to 9.12 write them, without independent variables and modifiers."""
+
+
+def export_csv(path: Path, bouts: pd.DataFrame) -> None:
+    """Write bouts (schema.BOUTS or schema.INTERVALS) as plain CSV, times rounded to the microsecond."""
+    names = ["video", "subject", "behaviour", "start", "stop"]
+    names += [name for name in ("kind", "annotator", "probability") if name in bouts.columns]
+    rows = ([_cell(row[name]) for name in names] for row in _records(bouts))
+    write_text(path, _csv(names, rows, "\n"))
+
+
+def export_boris_aggregated(
+    path: Path,
+    bouts: pd.DataFrame,
+    project: Project,
+    *,
+    media: Callable[[Video], tuple[float, float]] | None = None,
+    description: str = "",
+) -> None:
+    """Write bouts (schema.BOUTS or schema.INTERVALS) as BORIS aggregated events: one observation per video, times in milliseconds.
+
+    The observation date is left empty, because the same bouts must give the same bytes.
+
+    Args:
+        media: duration in seconds and mean frame rate of a video; by default from its timeline.
+        description: the observations' description, in one line.
+    """
+    media = media or _from_timeline(project)
+    of_video: dict[str, list[dict[str, Any]]] = {}
+    for bout in _records(bouts):
+        of_video.setdefault(bout["video"], []).append(bout)
+    rows: list[list[str]] = []
+    for video in project.videos:
+        own = sorted(of_video.pop(video.name, []), key=lambda b: (b["start"], b["subject"], b["behaviour"], b["stop"]))
+        if not own:
+            continue
+        length, rate = media(video)
+        source = _relative(video, project)
+        head = [video.name, "", description, "Media file", f"player #1:{source}", "0.0"]
+        head += [f"{length:.3f}", f"{length:.3f}", f"{rate:.3f}"]
+        totals: dict[str, list[float]] = {}
+        for bout in own:
+            totals.setdefault(bout["subject"], []).append(bout["stop"] - bout["start"])
+        for bout in own:
+            start, stop, point = bout["start"], bout["stop"], bout.get("kind") == "point"
+            total = round(math.fsum(totals[bout["subject"]]), 3)
+            row = [*head, bout["subject"], str(total), bout["behaviour"], "Not defined", "POINT" if point else "STATE"]
+            row += [f"{start:.3f}", f"{stop:.3f}", "NA" if point else f"{stop - start:.3f}"]
+            rows.append([*row, source, "NA", "NA", "", "", "", ""])
+    if of_video:
+        project.video(next(iter(of_video)))  # raises: not a video of the project
+    write_text(path, _csv(HEADER, rows, "\r\n"))
+
+
+def _records(bouts: pd.DataFrame) -> list[dict[str, Any]]:
+    return [{str(name): value for name, value in row.items()} for row in bouts.to_dict("records")]
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, float):
+        return "" if math.isnan(value) else f"{value:.6f}".rstrip("0").rstrip(".")
+    return str(value)
+
+
+def _csv(header: Sequence[str], rows: Iterable[Sequence[str]], line_end: str) -> str:
+    out = io.StringIO(newline="")
+    writer = csv.writer(out, lineterminator=line_end)
+    writer.writerow(header)
+    writer.writerows(rows)
+    return out.getvalue()
+
+
+def _relative(video: Video, project: Project) -> str:
+    """The video's path from the footage folder, so that exports do not depend on where that is; as in videos.csv if it is elsewhere."""
+    footage = project.folder / Path(project.config.footage).expanduser()
+    return (video.path.relative_to(footage) if video.path.is_relative_to(footage) else video.path).as_posix()
+
+
+def _from_timeline(project: Project) -> Callable[[Video], tuple[float, float]]:
+    from foveate import timeline
+
+    def media(video: Video) -> tuple[float, float]:
+        found = timeline.load(project, video)
+        return found.duration, len(found) / found.duration
+
+    return media
