@@ -3,6 +3,7 @@ which frames are analysed and which rectangles of the picture are views."""
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +17,7 @@ from foveate.store import Artefact, fingerprint, write_parquet
 from foveate.video import Timeline, read_timeline
 
 VERSION = 1
+_log = logging.getLogger("foveate")
 _TABLE = "timeline.parquet"
 _FACTS = ("width", "height", "rotation", "mirrored", "duration", "codec", "clock", "seekable", "damaged_after")
 _SLACK = 1e-6  # seconds: a frame at 0.499 999 999 is on screen at 0.5
@@ -53,6 +55,8 @@ def run(project: Project, video: Video, progress: Progress = silent) -> Artefact
         timeline = read_timeline(video.path)
     except FoveateError as error:
         raise _with_row(video, error) from None
+    if timeline.damaged_after is not None:
+        _log.warning("%s: broken after %.1f s; what comes before is used", video.path, timeline.damaged_after)
     columns = {"frame": timeline.frame, "pts": timeline.pts, "time": timeline.time, "keyframe": timeline.keyframe}
     write_parquet(target.path(_TABLE), pa.table(columns, schema=TIMELINE))
     target.finish({"frames": len(timeline)} | {name: getattr(timeline, name) for name in _FACTS})

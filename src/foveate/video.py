@@ -34,7 +34,7 @@ _HEAD = 32  # frames decoded at the start to check a timeline
 _TAIL = 1500  # longest last group of pictures that is decoded as a check
 _SEEK_GAIN = 8  # frames that a seek must save to be worth it
 _FREEZE = 2.0  # seconds that an undecodable stretch may last; within it the picture stands still, as in a player
-_SKIPPABLE = ("h264", "hevc")  # decoders that can leave out pictures nobody refers to without changing the others
+_SKIPPABLE = ("h264",)  # a picture marked "not a reference" is one for nobody; in HEVC it may be one for higher temporal layers
 
 _log = logging.getLogger("foveate")
 
@@ -95,7 +95,7 @@ def _by_demuxing(path: Path) -> Timeline | None:
     pts: list[int] = []
     keys: list[bool] = []
     last_duration = damaged = 0
-    with _opened(path) as (container, stream):
+    with opened(path) as (container, stream):
         try:
             for packet in container.demux(stream):
                 if packet.size == 0 or packet.is_discard:  # the closing packet; what an edit list cuts away
@@ -129,7 +129,7 @@ def _assemble(
     duration = float(int(ticks[-1] + last) * base)
     declared = ((container.duration or 0) - max(container.start_time or 0, 0)) / 1_000_000
     # A recording that broke off announces more than it holds; sound may run on a little longer than the picture.
-    damaged |= declared - duration > max(2.0, 0.02 * declared)
+    damaged |= declared - duration > max(1.0, 0.02 * declared)
     return Timeline(
         pts=pts,
         time=ticks * base.numerator / base.denominator,
@@ -148,7 +148,7 @@ def _check(path: Path, timeline: Timeline) -> Timeline | None:
     """Compare with the decoder at both ends; the timeline with the picture's size and orientation, or None if it is wrong."""
     head: list[int | None] = []
     shape: dict[str, Any] = {}
-    with _opened(path) as (container, stream):
+    with opened(path) as (container, stream):
         for frame in _decode(container.demux(stream), stream):
             shape = shape or _shape(frame)
             if not head or frame.pts != head[-1]:
@@ -159,7 +159,7 @@ def _check(path: Path, timeline: Timeline) -> Timeline | None:
         return None
     begin = int(timeline.start[-1])
     if len(head) < len(timeline) and len(timeline) - max(begin, 0) <= _TAIL:
-        with _opened(path) as (container, stream):
+        with opened(path) as (container, stream):
             packets = container.demux(stream) if begin <= 0 else _seek(container, stream, timeline, begin)
             if packets is None:
                 return None
@@ -182,7 +182,7 @@ def _by_decoding(path: Path) -> Timeline:
                 decoding.append(packet.dts)
             yield packet
 
-    with _opened(path) as (container, stream):
+    with opened(path) as (container, stream):
         for frame in _decode(noted(container.demux(stream)), stream):
             shape = shape or _shape(frame)
             stamps.append(frame.pts)
@@ -259,7 +259,7 @@ def read_frames(
     # A new run begins where the keyframe to start from lies so far ahead that jumping there is worth it.
     cuts = np.flatnonzero(begins > np.concatenate([[0], wanted[:-1]]) + _SEEK_GAIN)
     convert = _converter(timeline, size)
-    with _opened(path) as (container, stream):
+    with opened(path) as (container, stream):
         for first, last in itertools.pairwise(sorted({0, *cuts.tolist(), len(wanted)})):
             packets = _seek(container, stream, timeline, int(begins[first])) if first in cuts else container.demux(stream)
             if packets is None:
@@ -373,7 +373,7 @@ def _error() -> type[Exception]:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[tuple[Any, Any]]:
+def opened(path: Path) -> Iterator[tuple[Any, Any]]:
     """The container and its picture stream, decoding on one thread (foveate runs one video per process)."""
     import av
     from av.stream import Discard

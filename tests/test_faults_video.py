@@ -1,0 +1,116 @@
+"""Broken footage, full disks, killed runs."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from foveate.schema import FoveateError
+from foveate.video import read_frames, read_timeline
+from tests.videos import make_video, number_of, numbered, sound_only
+
+COUNT = 300
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """300 pictures, 12 seconds, index at the front."""
+    path = tmp_path_factory.mktemp("whole") / "whole.mp4"
+    return make_video(path, numbered(COUNT, 96, 128), container={"movflags": "faststart"})
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        (b"", "empty"),
+        (b"hello, this is no video. " * 100, "not a video"),
+        (b"\x00" * 5000, "not a video"),
+    ],
+)
+def test_not_a_video(tmp_path: Path, content: bytes, problem: str) -> None:
+    path = tmp_path / "a b.mp4"
+    path.write_bytes(content)
+    with pytest.raises(FoveateError, match=problem) as caught:
+        read_timeline(path)
+    assert caught.value.file == path and caught.value.remedy
+
+
+def test_missing_file_folder_and_sound(tmp_path: Path) -> None:
+    with pytest.raises(FoveateError, match="no such file"):
+        read_timeline(tmp_path / "gone.mp4")
+    with pytest.raises(FoveateError, match="folder"):
+        read_timeline(tmp_path)
+    with pytest.raises(FoveateError, match="no picture"):
+        read_timeline(sound_only(tmp_path / "song.m4a"))
+
+
+def test_sound_beside_the_picture_does_not_matter(tmp_path: Path) -> None:
+    path = make_video(tmp_path / "a.mp4", numbered(20), sound=True)
+    timeline = read_timeline(path)
+    assert len(timeline) == 20 and timeline.damaged_after is None
+    assert [number_of(p) for p in read_frames(path, timeline, timeline.frame)] == list(range(20))
+
+
+def test_recording_cut_off_before_its_index(tmp_path: Path) -> None:
+    path = make_video(tmp_path / "a.mp4", numbered(60, 96, 128))  # index at the end
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(FoveateError, match="moov"):
+        read_timeline(path)
+
+
+@pytest.mark.parametrize("share", [0.4, 0.6, 0.8])
+@pytest.mark.parametrize("name", ["a.mp4", "a.mkv", "a.ts"])
+def test_truncated_file_is_read_as_far_as_it_goes(tmp_path: Path, whole: Path, name: str, share: float) -> None:
+    path = tmp_path / name
+    if name == "a.mp4":
+        path.write_bytes(whole.read_bytes())
+    else:
+        make_video(path, numbered(COUNT, 96, 128))
+    path.write_bytes(path.read_bytes()[: int(path.stat().st_size * share)])
+    timeline = read_timeline(path)
+    assert 0.2 * COUNT < len(timeline) < COUNT
+    if name != "a.ts":  # nothing in a transport stream says how long it should be
+        assert timeline.damaged_after == pytest.approx(timeline.duration)
+    found = [number_of(p) for p in read_frames(path, timeline, timeline.frame)]
+    # A player loses a few of the last pictures at most (those stored out of order), never one in the middle.
+    assert found[:-4] == list(range(len(found) - 4))
+
+
+def spoil(path: Path, first: float, last: float) -> None:
+    """Overwrite part of the pictures' data with noise; the index stays."""
+    content = bytearray(path.read_bytes())
+    begin = content.find(b"mdat") + 4
+    low, high = (begin + int((len(content) - begin) * share) for share in (first, last))
+    content[low:high] = np.random.default_rng(0).integers(0, 256, high - low, np.uint8).tobytes()
+    path.write_bytes(bytes(content))
+
+
+def test_damage_in_the_middle(tmp_path: Path, whole: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "a.mp4"
+    path.write_bytes(whole.read_bytes())
+    spoil(path, 0.5, 0.52)
+    timeline = read_timeline(path)
+    assert len(timeline) == COUNT
+    with caplog.at_level(logging.WARNING, "foveate"):
+        found = [number_of(p) for p in read_frames(path, timeline, timeline.frame)]
+    assert len(found) == COUNT, "a damaged picture must not shift the ones after it"
+    right = np.array(found) == np.arange(COUNT)
+    assert right[:130].all() and right[180:].all()
+
+
+def test_long_damage_is_an_error_not_a_still_picture(tmp_path: Path, whole: Path) -> None:
+    path = tmp_path / "a.mp4"
+    path.write_bytes(whole.read_bytes())
+    content = bytearray(path.read_bytes())
+    begin = content.find(b"mdat") + 4
+    low, high = begin + int((len(content) - begin) * 0.3), begin + int((len(content) - begin) * 0.8)
+    content[low:high] = bytes(high - low)
+    path.write_bytes(bytes(content))
+    timeline = read_timeline(path)
+    assert len(timeline) == COUNT
+    with pytest.raises(FoveateError, match=r"at \d+\.\d\d s cannot be decoded") as caught:
+        list(read_frames(path, timeline, timeline.frame))
+    assert caught.value.remedy and "ffmpeg" in caught.value.remedy
