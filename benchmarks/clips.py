@@ -2,8 +2,8 @@
 
     FOVEATE_DATA=... python benchmarks/clips.py --work FOLDER
 
-The clicks are in `clips_prompts.csv`. Nothing is scored here (the clips have no masks); the cell says how many analysed frames were seen and
-how sure the tracker was.
+The clicks are in `clips_prompts.csv`. Nothing is scored here (the clips have no masks); the cell says how many analysed frames were
+seen and how sure the tracker was.
 """
 
 from __future__ import annotations
