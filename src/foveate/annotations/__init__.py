@@ -1,6 +1,6 @@
 """Stage ``labels``: annotations as people exported them become ``labels/intervals.parquet`` and ``labels/observed.parquet``.
 
-What is wrong in the files does not stop the stage: refused rows are listed in ``facts()["problems"]`` (text, file, row, remedy), things
+What is wrong in the files does not stop the stage: refused rows are listed in ``facts()["problems"]`` (problem, file, row, remedy), things
 worth knowing in ``facts()["notes"]``, and everything else is labelled. A caller prints both and ends with an error if there are problems.
 """
 
@@ -221,4 +221,4 @@ def _facts(project: Project, checked: Checked) -> dict[str, Any]:
 
 def _plain(error: FoveateError, project: Project) -> dict[str, Any]:
     file = None if error.file is None else _inside(Path(error.file), project)
-    return {"text": error.problem, "file": file, "row": error.row, "remedy": error.remedy}
+    return {"problem": error.problem, "file": file, "row": error.row, "remedy": error.remedy}
