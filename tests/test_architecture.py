@@ -15,7 +15,7 @@ LAYERS = (
     ("schema",),
     ("store", "masks"),
     ("project", "jobs"),
-    ("video", "timeline", "framestore", "init"),
+    ("video", "videowriter", "timeline", "framestore", "init"),
     ("annotations", "simulate"),
     ("models",),
     ("track",),
