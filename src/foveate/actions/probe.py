@@ -51,7 +51,7 @@ def artefact(project: Project, name: str = "default", settings: ProbeSettings | 
     Raises:
         FoveateError: the labels have to be made first, or there is no probe of that name.
     """
-    settings = _settings(project, name, settings)
+    settings = settings_of(project, name, settings)
     labels = labels_artefact(project)
     if not labels.complete():
         raise FoveateError("the labels are missing or out of date", file=labels.folder, remedy="run `foveate run`")
@@ -62,7 +62,8 @@ def artefact(project: Project, name: str = "default", settings: ProbeSettings | 
     return Artefact(project.stage_folder("probes", name), "probe", VERSION, relevant, parents)
 
 
-def _settings(project: Project, name: str, settings: ProbeSettings | None) -> ProbeSettings:
+def settings_of(project: Project, name: str, settings: ProbeSettings | None = None) -> ProbeSettings:
+    """The settings given, or those of the probe ``name`` in foveate.yaml."""
     if settings is not None:
         return settings
     try:
@@ -89,7 +90,7 @@ def run(
     Raises:
         FoveateError: an input is missing, a test video shares an animal with a training video, or no behaviour can be learned.
     """
-    settings = _settings(project, name, settings)
+    settings = settings_of(project, name, settings)
     target = artefact(project, name, settings)
     if target.complete():
         return target

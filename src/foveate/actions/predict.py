@@ -1,0 +1,209 @@
+"""Stage ``predict``: a probe's probabilities for every analysed frame of a video, and the bouts and time budgets that follow.
+
+A video that the probe was trained on is predicted by the fold that never saw its group, so that no prediction was fitted to its own labels
+(``model`` says which; ``final-fitted`` marks the one case without a fold, training videos of a single group).
+
+Written to ``predictions/<probe>/<video>/``
+    predictions.parquet   schema.prediction_schema; sorted by frame, view, subject
+    bouts.parquet         schema.BOUTS, runs of positive frames of view ``*``
+    budget.csv            seconds, share, bouts per subject and behaviour (``bouts.BUDGET``), of view ``*``
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from foveate import timeline, track
+from foveate.actions import embed, probe
+from foveate.jobs import Progress, silent
+from foveate.project import ProbeSettings, Project, Video
+from foveate.schema import ALL_VIEWS, BOUTS, FoveateError, State, prediction_schema
+from foveate.store import Artefact, write_parquet, write_text
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+VERSION = 1
+
+_BEST_FIRST = (State.PROMPTED, State.TRACKED, State.INTERPOLATED, State.UNCERTAIN, State.LOST, State.ABSENT)
+"""View ``*`` has the best state of the views."""
+
+
+def artefact(project: Project, video: Video, name: str = "default", settings: ProbeSettings | None = None) -> Artefact:
+    """Where the predictions of probe ``name`` for a video are, or will be, with their expected stamp."""
+    settings = probe.settings_of(project, name, settings)
+    parents = {
+        "probe": probe.artefact(project, name, settings).stamp,
+        "embed": embed.artefact(project, video, source=settings.source).stamp,
+        "track": track.artefact(project, video).stamp,
+    }
+    return Artefact(project.stage_folder("predictions", name, video.name), "predict", VERSION, {}, parents)
+
+
+def run(
+    project: Project, video: Video, name: str = "default", settings: ProbeSettings | None = None, progress: Progress = silent
+) -> Artefact:
+    """Predict one video with probe ``name``.
+
+    Raises:
+        FoveateError: the probe, the vectors or the track are not finished.
+    """
+    target = artefact(project, video, name, settings)
+    if target.complete():
+        return target
+    import pandas as pd
+
+    from foveate.actions.bouts import bouts, time_budget
+
+    fitted = probe.load_probe(project, name, settings)
+    model, number = fitted.model_of(video.name)
+    frames = timeline.analysed(project, video)
+    views, subjects, state, logit = _logits(project, video, fitted, number, frames.frame)
+    prob, pred = _decide(logit, fitted.threshold[number])
+    target.begin()
+    progress(len(frames), len(frames))
+
+    shape = (len(frames), len(views), len(subjects))
+    keys: dict[str, Any] = {
+        "video": np.full(shape, video.name, dtype=object),
+        "view": np.broadcast_to(np.array(views, dtype=object)[None, :, None], shape),
+        "subject": np.broadcast_to(np.array(subjects, dtype=object), shape),
+        "frame": np.broadcast_to(frames.frame[:, None, None], shape),
+        "time": np.broadcast_to(frames.time[:, None, None], shape),
+        "duration": np.broadcast_to(frames.duration[:, None, None], shape),
+        "state": np.array([str(s) for s in _BEST_FIRST], dtype=object)[state],
+        "model": np.full(shape, model, dtype=object),
+    }
+    columns: dict[str, Any] = {key: value.reshape(-1) for key, value in keys.items()}
+    for k, behaviour in enumerate(fitted.behaviours):
+        p = prob[..., k].reshape(-1)
+        columns[f"prob_{behaviour}"] = pa.array(p, pa.float32(), mask=np.isnan(p))
+        columns[f"pred_{behaviour}"] = pred[..., k].reshape(-1)
+    write_parquet(target.path("predictions.parquet"), pa.table(columns, schema=prediction_schema(fitted.behaviours)))
+
+    found, budgets = [], []
+    for s, subject in enumerate(subjects):
+        on, mean = pred[:, 0, s], prob[:, 0, s]
+        found.append(bouts(frames.time, frames.duration, on, mean, fitted.behaviours, video=video.name, subject=subject))
+        budgets.append(time_budget(frames.time, frames.duration, on, fitted.behaviours, video=video.name, subject=subject))
+    joined = pd.concat(found, ignore_index=True)
+    write_parquet(target.path("bouts.parquet"), pa.Table.from_pandas(joined, schema=BOUTS, preserve_index=False))
+    write_text(target.path("budget.csv"), pd.concat(budgets).to_csv(index=False, lineterminator="\n"))
+    seen = pred[:, 0, :, 0] != -1
+    target.finish(
+        {
+            "model": model,
+            "frames": len(frames),
+            "bouts": len(joined),
+            "seen": round(float(seen.mean()), 6) if seen.size else 0.0,
+        }
+    )
+    return target
+
+
+def _logits(
+    project: Project, video: Video, fitted: probe.Probe, number: int, frame: NDArray[np.int64]
+) -> tuple[list[str], list[str], NDArray[np.int64], NDArray[np.float64]]:
+    """Views (``*`` first), subjects, and for ``[frame, view, subject]`` the state (index into ``_BEST_FIRST``) and the logits
+    ``[..., L]``, NaN where the subject is not seen."""
+    from foveate.actions.logistic import logits
+    from foveate.actions.windows import video_windows
+
+    state, views, subjects = _states(project, video, frame)
+    keys, position, design = video_windows(project, video, fitted.settings)
+    out = np.full((len(frame), 1 + len(views), len(subjects), len(fitted.behaviours)), np.nan)
+    if len(keys):
+        v, s = _codes(keys["view"].to_numpy(), views), _codes(keys["subject"].to_numpy(), subjects)
+        out[position, 1 + v, s] = logits(design, fitted.weight[number], fitted.bias[number])
+    seen = ~np.isnan(out[:, 1:, :, :1])
+    total = np.where(seen, out[:, 1:], 0).sum(1)
+    count = seen.sum(1)
+    out[:, 0] = np.where(count > 0, total / np.maximum(count, 1), np.nan)
+    best = state.min(1, keepdims=True)
+    return [ALL_VIEWS, *views], subjects, np.concatenate([best, state], axis=1), out
+
+
+def _states(project: Project, video: Video, frame: NDArray[np.int64]) -> tuple[NDArray[np.int64], list[str], list[str]]:
+    """State of ``[frame, view, subject]``, views and subjects sorted."""
+    source = track.artefact(project, video)
+    if not source.complete():
+        raise FoveateError("the track is missing or out of date", file=source.folder, remedy="run `foveate run`")
+    parts = [source.table(part, ["view", "subject", "frame", "state"]) for part in source.files(".parquet")]
+    table = pa.concat_tables(parts)
+    views, subjects = (sorted(set(table[column].to_pylist())) for column in ("view", "subject"))
+    out = np.full((len(frame), len(views), len(subjects)), len(_BEST_FIRST) - 1, dtype=np.int64)
+    names = [table[column].to_numpy(zero_copy_only=False) for column in ("view", "subject", "state")]
+    v, s, code = _codes(names[0], views), _codes(names[1], subjects), _codes(names[2], [str(x) for x in _BEST_FIRST])
+    out[np.searchsorted(frame, table["frame"].to_numpy()), v, s] = code
+    return out, views, subjects
+
+
+def _codes(values: NDArray[Any], names: Sequence[str]) -> NDArray[np.int64]:
+    number = {name: k for k, name in enumerate(names)}
+    return np.array([number[value] for value in values], dtype=np.int64)
+
+
+def _decide(logit: NDArray[np.float64], threshold: NDArray[np.float64]) -> tuple[NDArray[np.float32], NDArray[np.int8]]:
+    """Probabilities, NaN where not seen, and decisions, -1 where not seen."""
+    from foveate.actions.selection import decide, probability
+
+    unseen = np.isnan(logit)
+    prob = probability(np.where(unseen, 0, logit))
+    pred = np.where(unseen, np.int8(-1), decide(prob, threshold))
+    return np.where(unseen, np.float32(np.nan), prob), pred
+
+
+def load_bouts(project: Project, video: Video, name: str = "default") -> pd.DataFrame:
+    """Finished bouts of one video (schema.BOUTS)."""
+    table: pd.DataFrame = finished(project, video, name).table("bouts.parquet").to_pandas()
+    return table
+
+
+def finished(project: Project, video: Video, name: str = "default") -> Artefact:
+    """The finished predictions of one video, or a FoveateError that says they are not."""
+    found = artefact(project, video, name)
+    if not found.complete():
+        raise FoveateError(
+            f"video {video.name!r} is not predicted, or not with the present settings",
+            file=found.folder,
+            remedy="run `foveate run`",
+        )
+    return found
+
+
+def export(
+    project: Project,
+    path: str | Path,
+    to: Literal["boris", "csv"] = "csv",
+    name: str = "default",
+    videos: Sequence[str] = (),
+) -> int:
+    """Write the predicted bouts of several videos as one file that BORIS, a spreadsheet or foveate can read.
+
+    Args:
+        project: the project; the videos must be predicted.
+        path: file to write.
+        to: ``boris`` = aggregated events; ``csv`` = video, subject, behaviour, start, stop, probability.
+        name: of the probe.
+        videos: names; empty for all.
+
+    Returns:
+        Number of bouts.
+    """
+    import pandas as pd
+
+    from foveate.annotations import export as writers
+
+    chosen = [project.video(video) for video in videos] or list(project.videos)
+    table = pd.concat([load_bouts(project, video, name) for video in chosen], ignore_index=True)
+    if to == "boris":
+        writers.export_boris_aggregated(Path(path), table, project, description=f"predicted by foveate, probe {name}")
+    else:
+        writers.export_csv(Path(path), table)
+    return len(table)
