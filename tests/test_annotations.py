@@ -202,6 +202,11 @@ def test_overlaps_are_joined_with_a_note_and_neighbours_are_not(study: Study) ->
     assert "1 overlapping" in note["problem"] and (note["file"], note["row"]) == ("annotations/a.csv", 3)
 
 
+def test_a_point_written_twice_is_one(study: Study) -> None:
+    study.annotate("a.csv", HEADER, "pen1,ewe,bleat,5,", "pen1,ewe,bleat,5,5", "pen1,ewe,bleat,6,")
+    assert [b[3] for b in study.bouts()] == [5.0, 6.0] and len(study.run()["notes"]) == 1
+
+
 def test_annotators_are_kept_apart_and_either_is_enough(study: Study) -> None:
     study.annotate("a.csv", HEADER + ",annotator", "pen1,ewe,graze,1,5,Kim", "pen1,ewe,graze,4,8,Lou")
     assert len(study.bouts()) == 2 and not study.run()["notes"]
@@ -259,7 +264,8 @@ def test_bad_rows_of_observed_csv(study: Study) -> None:
     # A wrong restriction is not read as "everything was watched".
     assert (study.labels().dense("pen1", "ewe", [0.0, 2.0]) == -1).all()
     study.annotate("observed.csv", "film,subject", "pen1,ewe")
-    assert "column 'video' is missing" in study.run()["problems"][0]["problem"]
+    with pytest.raises(FoveateError, match="column 'video' is missing"):
+        study.run()
 
 
 def test_a_refused_row_never_becomes_an_absence(study: Study) -> None:

@@ -9,6 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from foveate import annotations
+from foveate.schema import FoveateError
 from tests.annotated import BORIS_AGGREGATED, BORIS_TABULAR, Study, aggregated_row, tabular_row
 
 TWO = "player #1:pen1.mp4;pen2.mp4|player #2:pen3.mp4"
@@ -84,7 +85,11 @@ def test_damaged_files_never_raise_and_never_hurt_others(content: bytes, observe
         study.annotate("z.csv", "video,subject,behaviour,start,stop,annotator", "pen3,ewe,graze,1.5,10,the good file")
         if observed is not None:
             (study.folder / "annotations" / "observed.csv").write_bytes(observed)
-        facts = annotations.run(study.project, duration=study.duration).facts()
+        try:
+            facts = annotations.run(study.project, duration=study.duration).facts()
+        except FoveateError as error:  # only where it is not known what was observed
+            assert observed is not None and Path(str(error.file)).name == "observed.csv" and error.remedy
+            return
         assert all(p["remedy"] and p["file"] for p in facts["problems"])
         labels = annotations.load_labels(study.project)
         good = labels.intervals[labels.intervals["annotator"] == "the good file"]

@@ -283,6 +283,15 @@ def test_a_second_player_gets_no_labels_but_a_note(study: Study) -> None:
     assert [b[0] for b in study.bouts()] == ["pen3"] and not study.run()["notes"]
 
 
+def test_the_stamp_follows_the_videos_of_an_export(study: Study) -> None:
+    given = {"source": THREE, "durations": THREE_LENGTHS, "coded": "210.000", "subject": "ewe"}
+    study.annotate("agg.csv", BORIS_AGGREGATED, aggregated_row("graze", 1, 2, **given))
+    study.run()
+    assert annotations.artefact(study.project).complete()
+    (study.folder / "pen3.mp4").write_bytes(b"another recording")
+    assert not annotations.artefact(study.project).complete()
+
+
 def test_what_was_coded_decides_what_is_observed(study: Study) -> None:
     bouts = [("graze", 10, 20), ("walk", 30, 40)]
     whole = [aggregated_row(b, start, stop, coded="60.000") for b, start, stop in bouts]

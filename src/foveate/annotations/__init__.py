@@ -63,7 +63,8 @@ def run(project: Project, progress: Progress = silent, duration: Duration | None
         duration: seconds of a video; by default its timeline, made if missing. A FoveateError from it costs that video's labels only.
 
     Raises:
-        FoveateError: there is not one annotation file.
+        FoveateError: there is not one annotation file, or ``annotations/observed.csv`` cannot be read: without it, time that nobody
+            watched would count as absence.
     """
     target = artefact(project)
     if target.complete():
@@ -83,10 +84,7 @@ def run(project: Project, progress: Progress = silent, duration: Duration | None
         progress(done + 1, len(files))
     restriction = None
     if (project.folder / OBSERVED_FILE).is_file():
-        try:
-            restriction = tables.read_observed(tables.read_table(project.folder / OBSERVED_FILE), videos)
-        except FoveateError as error:
-            restriction = tables.Reading(problems=[error])
+        restriction = tables.read_observed(tables.read_table(project.folder / OBSERVED_FILE), videos)
     checked = check(project, readings, restriction, duration)
     target.begin()
     write_parquet(target.path("intervals.parquet"), _intervals(checked))

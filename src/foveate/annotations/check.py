@@ -99,6 +99,29 @@ def check(
     if restriction is not None:
         out.problems.extend(restriction.problems)
         named = _restrict(project, restriction, behaviours, looked, length, out.problems)
+    _observe(project, out, behaviours, looked, refused, named, length)
+    order = {video.name: k for k, video in enumerate(project.videos)}
+    out.bouts.sort(key=lambda b: (order[b.video], b.subject, b.behaviour, b.start, b.stop, b.annotator, b.file, b.row))
+    observed = sorted(out.observed.items(), key=lambda item: (order[item[0][0]], *item[0][1:]))
+    return replace(
+        out,
+        observed={key: stretches for key, stretches in observed if stretches},
+        behaviours=tuple(behaviours),
+        problems=grouped(out.problems),
+        notes=grouped(out.notes),
+    )
+
+
+def _observe(
+    project: Project,
+    out: Checked,
+    behaviours: Sequence[str],
+    looked: dict[str, list[_Looked]],
+    refused: Sequence[tuple[str, str, str, float]],
+    named: set[tuple[str, str]],
+    length: _Lengths,
+) -> None:
+    """Fill ``out.observed``: what was looked at, within the video, less what refused rows leave open (not where observed.csv rules)."""
     for video, spans in looked.items():
         ends = (0.0, length(project.video(video)) or 0.0)
         for looked_at in spans:
@@ -118,16 +141,6 @@ def check(
             sure = [(max(a, since), b) for a, b in good.get(key, []) if b >= since]
             base = union([*_before(base, since), *_common(union(sure), base)])
         out.observed[key] = base
-    order = {video.name: k for k, video in enumerate(project.videos)}
-    out.bouts.sort(key=lambda b: (order[b.video], b.subject, b.behaviour, b.start, b.stop, b.annotator, b.file, b.row))
-    observed = sorted(out.observed.items(), key=lambda item: (order[item[0][0]], *item[0][1:]))
-    return replace(
-        out,
-        observed={key: stretches for key, stretches in observed if stretches},
-        behaviours=tuple(behaviours),
-        problems=grouped(out.problems),
-        notes=grouped(out.notes),
-    )
 
 
 class _Lengths:
@@ -234,7 +247,7 @@ def _joined(bouts: Iterable[Bout], project: Project, notes: list[FoveateError]) 
         overlaps = []
         for bout in group:
             last = kept[-1] if kept else None
-            if last is None or bout.start >= last.stop + (0.0 if kind == "state" else math.ulp(last.stop)):
+            if last is None or bout.start > last.stop or (kind == "state" and bout.start == last.stop):
                 kept.append(bout)
                 continue
             overlaps.append(bout)
