@@ -69,6 +69,25 @@ def test_every_encoder(tmp_path: Path, encoder: str) -> None:
     assert np.diff(keyframes).max() <= videowriter.GOP, "a clip would cost more than a group of run-up"
 
 
+def test_same_bytes_in_a_used_process(tmp_path: Path) -> None:
+    """Memory that other work left behind must not show in the file (as it does in libx264 with its macroblock tree)."""
+    rng = np.random.default_rng(0)
+    rows, columns = np.mgrid[:80, :200]
+    pictures = np.full((40, 80, 200, 3), 90, np.uint8)
+    for i, picture in enumerate(pictures):
+        x, y = 100 + 80 * np.sin(0.12 * i), 40 + 30 * np.cos(0.1 * i)
+        picture[((columns - x) / 11) ** 2 + ((rows - y) / 7) ** 2 <= 1] = (230, 140, 40)
+    files = set()
+    for k in range(20):
+        rubbish = [rng.integers(0, 256, size, np.uint8) for size in rng.integers(10, 400_000, 10)]
+        with VideoWriter(tmp_path / f"{k}.mp4", 200, 80, crf=10) as writer:
+            for picture in pictures:
+                writer.write(picture)
+        assert len(rubbish) == 10 and sum(1 for _ in read_crops(tmp_path / f"{k}.mp4")) == 40
+        files.add((tmp_path / f"{k}.mp4").read_bytes())
+    assert len(files) == 1
+
+
 def test_the_next_encoder_is_taken_where_one_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(av, "codecs_available", {"mjpeg"})
     assert videowriter.find_encoder() == "mjpeg"

@@ -66,7 +66,7 @@ def make_video(
         container: options of the container, such as {"movflags": "faststart"}.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    settings = {"crf": str(crf), "bf": str(bframes), "sc_threshold": "0"} if codec == "libx264" else {}
+    settings = {"crf": str(crf), "bf": str(bframes), "sc_threshold": "0", "mbtree": "0"} if codec == "libx264" else {}
     rate = Fraction(fps).limit_denominator(100_000)
     with av.open(str(path), "w", options=dict(container or {})) as output:
         stream = output.add_stream(codec, rate=rate, options={**settings, **(options or {})})
