@@ -55,17 +55,18 @@ class Budget:
 
 
 def load_truth(project: Project, notes: Notes, sources: Sources) -> tuple[tuple[str, ...], dict[tuple[str, str], Truth]]:
-    """Annotated behaviours and, by (video, subject), the annotation; empty when there is none."""
+    """Annotated behaviours and, by (video, subject), the annotation; empty when there is none, or none that can be read."""
     if not sources.has("labels"):
         return (), {}
     from foveate import annotations
 
+    behaviours = tuple(sources.get("labels").facts()["behaviours"])
     labels = notes.attempt("labels", lambda: annotations.load_labels(project))
     if not isinstance(labels, annotations.Labels):
-        return (), {}
+        return behaviours, {}
     present = _by_animal(labels.intervals)
     observed = _by_animal(labels.observed)
-    return tuple(labels.behaviours), {
+    return behaviours, {
         animal: Truth(present.get(animal, {}), observed.get(animal, {})) for animal in sorted({*present, *observed})
     }
 

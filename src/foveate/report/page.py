@@ -29,7 +29,6 @@ class Ethograms:
     annotated: list[figures.Raster] = field(default_factory=list)
     unannotated: list[figures.Raster] = field(default_factory=list)
     budgets: dict[str, ethograms.Budget] = field(default_factory=dict)
-    seconds: float = 0.0  # predicted time
 
 
 def build(project: Project, name: str, sources: Sources, progress: Callable[[int, int], None]) -> tuple[str, Notes]:
@@ -63,13 +62,13 @@ def build(project: Project, name: str, sources: Sources, progress: Callable[[int
     source = provenance.provenance(project, sources, notes)
     context: dict[str, Any] = {
         "name": project.config.name,
-        "outcome": outcome(project, source, scored.main, compared),
-        "tiles": tiles(project, source, followed, scored.main, compared, drawn),
+        "outcome": outcome(project, followed, scored.main, compared),
+        "tiles": tiles(project, followed, scored.main, compared),
         "problems": problems,
         "sheets": pictured,
         "strips": [s for s in followed if s not in pictured],
         "squares": any(sources.has("crop", s.video) for s in pictured),
-        "tracks_text": _tracks_text(project, followed, pictured),
+        "tracks_text": _tracks_text(followed, pictured),
         "scores": scored.main,
         "others": scored.others,
         "others_folds": scored.others_folds,
@@ -118,7 +117,6 @@ def _ethograms(
             raster = ethograms.raster(video, subject, colours, known, guess, duration)
             (drawn.unannotated if known is None else drawn.annotated).append(raster)
             if guess is not None:
-                drawn.seconds += guess.duration
                 ethograms.add_to_budget(drawn.budgets, video, subject, guess)
         progress(done + place + 1, total)
     return drawn
@@ -132,19 +130,19 @@ def _duration(video: str, sources: Sources, truth: ethograms.Truth | None) -> fl
     return max(stops, default=0.0)
 
 
-def outcome(
-    project: Project, source: provenance.Provenance, scored: scores.Main | None, compared: comparison.Comparison
-) -> str:
-    """The result in one or two sentences, from the numbers."""
-    seconds = sum(f.duration for f in source.footage)
-    animals = _animals(project)
-    who = f"{animals} animal{'s' if animals != 1 else ''}"
-    videos = f"{len(project.videos)} video{'s' if len(project.videos) != 1 else ''}"
-    text = f"{who} in {videos} ({figures.span(seconds)} of footage) {'were' if animals != 1 else 'was'} followed."
-    if scored is not None:
-        text += " " + scored.sentence
-    if compared.sentence:
-        text += " " + compared.sentence
+def outcome(project: Project, followed: list[tracks.Sheet], scored: scores.Main | None, compared: comparison.Comparison) -> str:
+    """The result in a few sentences, from the numbers."""
+    animals = len({f.subject for sheet in followed for f in sheet.followed})
+    seconds = sum(sheet.duration for sheet in followed)
+    of = "" if len(followed) == len(project.videos) else f" of {len(project.videos)}"
+    text = (
+        f"{animals} {'animal was' if animals == 1 else 'animals were'} followed through {len(followed)}{of} "
+        f"{'video' if len(project.videos) == 1 else 'videos'} ({figures.span(seconds)})."
+        if followed
+        else "No video has been followed yet."
+    )
+    for sentence in (scored.sentence if scored else "", compared.sentence):
+        text += f" {sentence}" if sentence else ""
     return text
 
 
@@ -154,11 +152,9 @@ def _animals(project: Project) -> int:
 
 def tiles(
     project: Project,
-    source: provenance.Provenance,
     followed: list[tracks.Sheet],
     scored: scores.Main | None,
     compared: comparison.Comparison,
-    drawn: Ethograms,
 ) -> list[Tile]:
     """Key numbers; a number that does not exist has no tile."""
     out = [
@@ -170,7 +166,7 @@ def tiles(
     if rows:
         value, unit = figures.span(seconds).split(" ")
         frames = sum(max((f.frames for f in sheet.followed), default=0) for sheet in followed)
-        seen, of = sum(f.seen for f in rows), sum(f.frames for f in rows)
+        seen, of = sum(sheet.seen for sheet in followed), sum(sheet.frames for sheet in followed)
         out += [
             Tile("of video analysed", value, unit),
             Tile("frames analysed", f"{frames:,}".replace(",", "\u202f")),
@@ -188,15 +184,14 @@ def tiles(
     return out
 
 
-def _tracks_text(project: Project, followed: list[tracks.Sheet], pictured: list[tracks.Sheet]) -> str:
-    rows = [f for sheet in followed for f in sheet.followed]
-    if not rows:
+def _tracks_text(followed: list[tracks.Sheet], pictured: list[tracks.Sheet]) -> str:
+    if not followed:
         return ""
-    seen = sum(f.seen for f in rows) / max(1, sum(f.frames for f in rows))
-    below = sum(f.share_seen < 0.9 for f in rows)
+    seen = sum(sheet.seen for sheet in followed) / max(1, sum(sheet.frames for sheet in followed))
+    below = sum(sheet.share_seen < 0.9 for sheet in followed)
     text = (
         f"Over all videos the animal was seen in {percent(seen)} of the analysed frames"
-        + (f"; in {below} of {len(rows)} tracks in fewer than 90 %." if below else "; in every track in at least 90 %.")
+        + (f"; in {below} of {len(followed)} videos in fewer than 90 %." if below else "; in every video in at least 90 %.")
         + " The outline is what the tracker took for the animal. Look at it: a behaviour can only be recognised where it is right."
     )
     if len(pictured) < len(followed):

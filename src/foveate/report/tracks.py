@@ -52,12 +52,12 @@ class Sheet:
     """One video in the section."""
 
     video: str
-    subjects: tuple[str, ...]
     group: str
     duration: float
     how: str
     followed: list[Followed]
-    ticks: list[figures.Tick]
+    frames: int  # analysed frames times subjects
+    seen: int  # of them with the subject seen in at least one view
     captions: list[str] = field(default_factory=list)  # clock time of each picture
     states: dict[str, list[list[str]]] = field(default_factory=dict)  # view -> per picture the states that are not "tracked"
     pictures: dict[str, list[sheets.Thumbnail]] = field(default_factory=dict)
@@ -65,8 +65,7 @@ class Sheet:
 
     @property
     def share_seen(self) -> float:
-        frames = sum(f.frames for f in self.followed)
-        return sum(f.seen for f in self.followed) / frames if frames else 0.0
+        return self.seen / self.frames if self.frames else 0.0
 
 
 def tracked(project: Project, sources: Sources, notes: Notes) -> list[Sheet]:
@@ -104,7 +103,10 @@ def _sheet(project: Project, video: Video, sources: Sources) -> Sheet:
         for (view, subject), rows in table.groupby(["view", "subject"], sort=True)
     ]
     facts = sources.get("track", video.name).facts()
-    return Sheet(video.name, video.subjects, video.group, duration, how(project, facts), followed, figures.ticks(duration))
+    anywhere = table["state"].isin(SEEN).groupby([table["subject"], table["frame"]]).any()
+    return Sheet(
+        video.name, video.group, duration, how(project, facts), followed, frames=len(anywhere), seen=int(anywhere.sum())
+    )
 
 
 def how(project: Project, facts: Mapping[str, Any]) -> str:
