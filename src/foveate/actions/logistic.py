@@ -33,7 +33,7 @@ iteration ends when that is below this many nats per row."""
 MAX_ITERATIONS = 1000
 _MEMORY = 12  # pairs of L-BFGS
 _BLOCK = 4096  # rows of a design gathered at once
-_DENSE = 1 << 26  # elements of a design that may be kept in memory (float64: 512 MiB)
+_DENSE = 1 << 25  # elements of a design that may be kept in memory (float64: 256 MiB)
 _LOGITS = 1 << 23  # logits (rows x problems) iterated on at once (float64: 64 MiB per array)
 _SKETCH = 512  # rows that the preconditioner is made of
 
