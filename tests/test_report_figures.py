@@ -6,6 +6,7 @@ import base64
 import io
 import itertools
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -147,3 +148,35 @@ def test_thumbnails_per_view() -> None:
     assert [len(found) for found in out.values()] == [2, 2]
     left, right = (decoded(out[name][0]).mean() for name in ("left", "right"))
     assert abs(left - 20) < 5 and abs(right - 120) < 5
+
+
+# Machado, Oliveira and Fernandes (2009), severity 1: what deuteranopes and protanopes see, in linear RGB.
+EYES = {
+    "normal": np.eye(3),
+    "deuteranopia": np.array(
+        [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]]
+    ),
+    "protanopia": np.array([[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]]),
+}
+
+
+def lab(colour: str, eye: np.ndarray) -> np.ndarray:
+    """CIE L*a*b* of ``#rrggbb`` as that eye sees it."""
+    value = np.array([int(colour[i : i + 2], 16) for i in (1, 3, 5)]) / 255
+    linear = np.clip(eye @ np.where(value <= 0.04045, value / 12.92, ((value + 0.055) / 1.055) ** 2.4), 0, 1)
+    to_xyz = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]])
+    xyz = to_xyz @ linear / np.array([0.9505, 1, 1.089])
+    f = np.where(xyz > 0.008856, np.cbrt(xyz), 7.787 * xyz + 16 / 116)
+    return np.array([116 * f[1] - 16, 500 * (f[0] - f[1]), 200 * (f[1] - f[2])])
+
+
+@pytest.mark.parametrize("eye", list(EYES))
+def test_behaviours_can_be_told_apart(eye: str) -> None:
+    style = (Path(figures.__file__).parent / "style.css").read_text(encoding="utf-8")
+    found = [colour for _, colour in re.findall(r"--b(\d): (#[0-9a-f]{6})", style)]
+    assert len(found) == 3 * figures.COLOURS and found[: figures.COLOURS] == found[-figures.COLOURS :]  # screen, dark, print
+    for palette in (found[: figures.COLOURS], found[figures.COLOURS : 2 * figures.COLOURS]):
+        seen = np.array([lab(colour, EYES[eye]) for colour in palette])
+        apart = np.linalg.norm(seen[:, None] - seen, axis=-1) + 1000 * np.eye(len(palette))
+        assert apart.min() > 10  # anywhere; about four times what is just noticeable
+        assert min(apart[i, i + 1] for i in range(len(palette) - 1)) > 20  # neighbouring rows of an ethogram
