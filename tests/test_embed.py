@@ -403,6 +403,17 @@ def test_a_model_that_gives_no_numbers(study: Path) -> None:
         embed.run(project, project.videos[0])
 
 
+def test_a_full_gpu_says_what_to_turn(study: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(pretrained.Backbone, "tokens", full)
+    project = Project.load(study)
+    with pytest.raises(FoveateError, match="memory is full") as caught:
+        embed.run(project, project.videos[0])
+    assert "embed.batch" in str(caught.value.remedy)
+
+
 def test_a_video_in_which_nobody_is_seen(study: Path) -> None:
     project = Project.load(study)
     video = project.videos[0]

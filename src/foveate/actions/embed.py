@@ -301,12 +301,15 @@ def _vectors(
     grid = max(1, round(settings.image_size / backbone.patch))
     names = [f"{feature}_{layer}" for layer in LAYERS for feature in FEATURES]
     out = {name: np.zeros((len(part.keys), backbone.width), np.float16) for name in names}
-    with _Ahead(part.look(backbone.device, grid * backbone.patch, grid, settings.batch)) as batches:
-        for batch in batches:
-            for name, vectors in backbone.embed(batch.images, batch.shares, torch.from_numpy(batch.of)).items():
-                out[name][batch.rows] = vectors.half().cpu().numpy()
-            done += len(batch.rows)
-            progress(done, total)
+    try:
+        with _Ahead(part.look(backbone.device, grid * backbone.patch, grid, settings.batch)) as batches:
+            for batch in batches:
+                for name, vectors in backbone.embed(batch.images, batch.shares, torch.from_numpy(batch.of)).items():
+                    out[name][batch.rows] = vectors.half().cpu().numpy()
+                done += len(batch.rows)
+                progress(done, total)
+    except torch.OutOfMemoryError as error:
+        raise FoveateError("the GPU's memory is full", remedy="make embed.batch in foveate.yaml smaller") from error
     for name, values in out.items():
         if not np.isfinite(values).all():
             raise FoveateError(

@@ -118,7 +118,6 @@ def open_model(model_class: Any, folder: Path, unused: tuple[str, ...] = (), **o
         FoveateError: weights missing, damaged, incomplete (``transformers`` would draw them at random) or of another shape.
     """
     import torch
-    from safetensors import SafetensorError
     from transformers.utils import logging as transformers_logging
 
     logging: Any = transformers_logging
@@ -143,11 +142,13 @@ def open_model(model_class: Any, folder: Path, unused: tuple[str, ...] = (), **o
             output_loading_info=True,
             **options,
         )
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+    except MemoryError:
+        raise
+    except Exception as error:  # whatever a wrong folder makes the libraries below stumble over
         raise FoveateError(
-            f"these weights cannot be opened ({(str(error).splitlines() or [type(error).__name__])[0]})",
+            f"this model cannot be opened ({' '.join(str(error).split())[:200] or type(error).__name__})",
             file=folder,
-            remedy="the file may be cut short: copy or download the folder again",
+            remedy="config.json may be wrong, or a file cut short: copy or download the folder again",
         ) from error
     finally:
         logging.set_verbosity(before)

