@@ -169,6 +169,13 @@ def test_share_is_seconds_by_seen_seconds_over_all_videos() -> None:
     assert notes == ["animal 'z' was never seen and is left out"]
 
 
+def test_equal_shares_are_ties_however_they_were_added() -> None:
+    thirds = [budget(f"v{k}", "a", "control", 0.3, eat=0.1) for k in range(3)]
+    whole = [budget("w", "b", "treated", 0.9, eat=0.3)]
+    table, _ = groups.proportions([*thirds, *whole], ("control", "treated"))
+    assert 0.1 + 0.1 + 0.1 != 0.3 and table["share"].nunique() == 1
+
+
 def shares(values: dict[str, tuple[Sequence[float], Sequence[float]]]) -> pd.DataFrame:
     rows = [
         (group, f"{group}{i}", behaviour, value, value, 1.0, 1)
@@ -190,7 +197,12 @@ def test_behaviours_never_predicted_are_not_tested_and_do_not_count() -> None:
     pd.testing.assert_frame_equal(with_none.iloc[:2], without)
     stand = with_none.iloc[0]
     assert stand["p"] == pytest.approx(2 / 70) and stand["p_holm"] == pytest.approx(4 / 70) and stand["mark"] == "n.s."
-    assert stand["delta"] == 1 and stand["u"] == 16 and stand["median_1"] == pytest.approx(0.65)
+    assert (
+        stand["delta"] == 1
+        and "do not overlap" in stand["note"]
+        and stand["u"] == 16
+        and stand["median_1"] == pytest.approx(0.65)
+    )
     alone = groups.compare(shares({"stand": (high, low)}), ("control", "treated"), 0.05, 200, 0)
     assert alone.iloc[0]["significant"] == 1 and alone.iloc[0]["mark"] == "*"
     turned = groups.compare(shares({"stand": (low, high)}), ("control", "treated"), 0.05, 200, 0).iloc[0]

@@ -220,7 +220,9 @@ def proportions(budgets: Sequence[pd.DataFrame], groups: tuple[str, str]) -> tup
     unseen = sorted({subject for (_, subject, _), (_, seen, _) in rows.items() if seen <= 0})
     notes = [f"animal {subject!r} was never seen and is left out" for subject in unseen]
     table = pd.DataFrame(
-        [(*key, s / seen, s, seen, n) for key, (s, seen, n) in rows.items() if seen > 0], columns=list(PROPORTIONS)
+        # Rounded, so that equal shares are ties whatever order their seconds were added in.
+        [(*key, round(s / seen, 9), s, seen, n) for key, (s, seen, n) in rows.items() if seen > 0],
+        columns=list(PROPORTIONS),
     ).astype({"videos": "int64"})
     order = table["group"].map({group: k for k, group in enumerate(groups)})
     return table.assign(order=order).sort_values("order", kind="stable").drop(columns="order").reset_index(drop=True), notes
@@ -273,7 +275,8 @@ def compare(shares: pd.DataFrame, groups: tuple[str, str], alpha: float, draws: 
             test = statistics.mann_whitney(x, y)
             low, high = statistics.delta_interval(x, y, draws, seed)
             row |= {"u": test.u, "p": test.p, "exact": int(test.exact), "delta": statistics.cliffs_delta(x, y)}
-            row |= {"delta_low": low, "delta_high": high, "note": ""}
+            apart = "the groups do not overlap, so the interval of delta is a single point" if low == high else ""
+            row |= {"delta_low": low, "delta_high": high, "note": apart}
         else:
             row["note"] = "not tested: predicted for no animal of either group"
         rows.append(row)
