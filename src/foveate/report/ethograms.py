@@ -14,7 +14,7 @@ from foveate.report import figures
 from foveate.report.sources import Notes, Sources
 from foveate.schema import ALL_VIEWS, State
 
-PITCH, COMPACT = 22.0, 9.0
+PITCH, COMPACT = 22.0, 12.0
 """Height in CSS pixels of a behaviour's row with and without annotation."""
 
 
