@@ -275,8 +275,8 @@ def compare(shares: pd.DataFrame, groups: tuple[str, str], alpha: float, draws: 
             test = statistics.mann_whitney(x, y)
             low, high = statistics.delta_interval(x, y, draws, seed)
             row |= {"u": test.u, "p": test.p, "exact": int(test.exact), "delta": statistics.cliffs_delta(x, y)}
-            apart = "the groups do not overlap, so the interval of delta is a single point" if low == high else ""
-            row |= {"delta_low": low, "delta_high": high, "note": apart}
+            apart = "the groups do not overlap, so the interval of delta is a single point"
+            row |= {"delta_low": low, "delta_high": high, "note": apart if abs(row["delta"]) == 1 else ""}
         else:
             row["note"] = "not tested: predicted for no animal of either group"
         rows.append(row)
