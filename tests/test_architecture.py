@@ -26,6 +26,7 @@ LAYERS = (
     ("run",),
     ("console",),
     ("cli",),
+    ("__main__",),
 )
 """From bottom to top; a module imports from its own layer and from those before it."""
 
