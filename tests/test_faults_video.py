@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from foveate import crops
 from foveate.schema import FoveateError
-from foveate.video import read_frames, read_timeline
+from foveate.video import VideoWriter, read_frames, read_timeline
+from tests import test_crops
 from tests.videos import make_video, number_of, numbered, sound_only
 
 COUNT = 300
@@ -114,3 +117,54 @@ def test_long_damage_is_an_error_not_a_still_picture(tmp_path: Path, whole: Path
     with pytest.raises(FoveateError, match=r"at \d+\.\d\d s cannot be decoded") as caught:
         list(read_frames(path, timeline, timeline.frame))
     assert caught.value.remedy and "ffmpeg" in caught.value.remedy
+
+
+@pytest.mark.parametrize("call", [0, 1, 9])
+def test_disk_full_while_cropping(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: int) -> None:
+    """ENOSPC at some picture: the error says so, nothing half-written stays, and the next run ends as if nothing had been."""
+    project, clip = test_crops.study(tmp_path)
+    test_crops.write_track(project, clip)
+    write, calls = VideoWriter.write, 0
+
+    def full(self: VideoWriter, picture: np.ndarray) -> None:
+        nonlocal calls
+        calls += 1
+        if calls > call:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        write(self, picture)
+
+    monkeypatch.setattr(VideoWriter, "write", full)
+    with pytest.raises(FoveateError, match="disk is full") as caught:
+        crops.run(project, clip)
+    assert caught.value.remedy and "free some space" in caught.value.remedy
+    folder = crops.artefact(project, clip).folder
+    assert not crops.artefact(project, clip).complete()
+    assert not list(folder.rglob(".*")) and not list(folder.rglob("*.mp4"))
+    monkeypatch.setattr(VideoWriter, "write", write)
+    assert crops.run(project, clip).complete()
+
+
+def test_a_full_disk_is_an_os_error_to_the_writer() -> None:
+    """What the test above injects is what PyAV raises."""
+    if not Path("/dev/full").exists():
+        pytest.skip("this system has no /dev/full")
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
+    with pytest.raises(OSError, match="No space left") as caught, VideoWriter(Path("/dev/full"), 64, 64) as writer:
+        for _ in range(500):
+            writer.write(noise)
+    assert caught.value.errno == errno.ENOSPC
+
+
+def test_footage_that_vanishes_or_a_damaged_track(tmp_path: Path) -> None:
+    project, clip = test_crops.study(tmp_path)
+    tracks = test_crops.write_track(project, clip)
+    part = tracks.path("part-00001.parquet")
+    content = part.read_bytes()
+    part.write_bytes(content[:-40] + bytes(40))
+    with pytest.raises(FoveateError, match=r"part-00001\.parquet: this file is damaged") as caught:
+        crops.run(project, clip)
+    assert caught.value.remedy
+    part.write_bytes(content)
+    clip.path.rename(clip.path.with_name("elsewhere.mp4"))
+    with pytest.raises(FoveateError, match=r"clip\.mp4"):
+        crops.run(project, clip)
