@@ -76,6 +76,16 @@ def test_lane_covers_the_union_of_the_intervals(found: list[tuple[float, float]]
     assert np.array_equal(truth[clear], drawn[clear])
 
 
+def test_short_bouts_stay_visible_and_flicker_stays_small() -> None:
+    (one,) = rectangles(figures.lane([(100, 101)], 20 * 3600, 0, 1, least=0.6))
+    assert one[2] == 0.6
+    (end,) = rectangles(figures.lane([(71999, 72000)], 20 * 3600, 0, 1, least=0.6))
+    assert end[0] + end[2] <= figures.WIDTH + 0.6
+    flicker = [(k, k + 0.5) for k in range(20 * 3600)]
+    assert len(rectangles(figures.lane(flicker, 20 * 3600, 0, 1))) == 1
+    assert len(figures.lane([(4 * k, 4 * k + 1) for k in range(18_000)], 20 * 3600, 0, 1, gap=0.5, least=0.6)) < 40_000
+
+
 @given(st.lists(st.sampled_from("abc")))
 def test_runs_partition_the_sequence(values: list[str]) -> None:
     found = figures.runs(values)

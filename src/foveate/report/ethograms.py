@@ -18,6 +18,10 @@ PITCH, COMPACT = 22.0, 12.0
 """Height in CSS pixels of a behaviour's row with and without annotation."""
 
 
+LEAST = 0.6
+"""Pixels, about: shorter bouts are drawn this wide."""
+
+
 @dataclass(frozen=True)
 class Truth:
     """What people annotated of one subject in one video, by behaviour."""
@@ -125,16 +129,16 @@ def raster(
         annotated = None if truth is None else truth.present.get(behaviour, [])
         looked = [] if truth is None else truth.observed.get(behaviour, [])
         bouts = None if predicted is None or behaviour not in predicted.budget else predicted.bouts.get(behaviour, [])
-        upper, lower = (top + 2.5, 7.5), (top + 11, 7.5)
+        upper, lower, gap = (top + 2.5, 7.5), (top + 11, 7.5), 0.05
         if truth is None:
-            lower = (top + 1, pitch - 2)
+            lower, gap = (top + 1, pitch - 2), 0.5
         rows.append(
             figures.Row(
                 behaviour=behaviour,
                 colour=colour,
-                truth=figures.lane(annotated or [], duration, *upper),
+                truth=figures.lane(annotated or [], duration, *upper, gap, LEAST),
                 unobserved="" if truth is None else figures.lane(_gaps(looked, duration), duration, *upper),
-                predicted=figures.lane(bouts or [], duration, *lower),
+                predicted=figures.lane(bouts or [], duration, *lower, gap, LEAST),
                 seconds_truth=None if annotated is None else sum(b - a for a, b in annotated),
                 seconds_predicted=None if bouts is None else sum(b - a for a, b in bouts),
             )

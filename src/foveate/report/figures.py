@@ -73,11 +73,18 @@ def stretches(
     return [(float(start[a]), float(start[b - 1] + length[b - 1])) for a, b in runs(values) if values[a] == wanted]
 
 
-def lane(intervals: Iterable[Interval], duration: float, top: float, height: float) -> str:
+def lane(
+    intervals: Iterable[Interval], duration: float, top: float, height: float, gap: float = 0.05, least: float = 0.0
+) -> str:
     """Path data of one rectangle per interval.
 
-    Neighbours closer than a twentieth of a unit (1/20,000 of the axis; no screen shows it) are drawn as one, which bounds the
-    size of the page for flickering predictions of long videos.
+    Args:
+        intervals: seconds, in any order, may overlap.
+        duration: seconds of the whole axis.
+        top, height: of the rectangles.
+        gap: units; neighbours closer than this are drawn as one, which bounds the size of the page for flickering predictions of long
+            videos. A unit is about a pixel.
+        least: units; shorter rectangles are drawn this wide, so that a rare short bout in a long video can be seen.
     """
     if duration <= 0:
         return ""
@@ -86,7 +93,8 @@ def lane(intervals: Iterable[Interval], duration: float, top: float, height: flo
     for start, stop in sorted((max(0.0, a * scale), min(WIDTH, b * scale)) for a, b in intervals):
         if stop <= start:
             continue
-        if merged and start - merged[-1][1] < 0.05:
+        stop = max(stop, start + least)
+        if merged and start - merged[-1][1] < gap:
             merged[-1][1] = max(stop, merged[-1][1])
         else:
             merged.append([start, stop])

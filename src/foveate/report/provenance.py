@@ -10,6 +10,7 @@ from typing import Any
 
 from foveate import __version__
 from foveate.project import Project, Video
+from foveate.report.figures import clock
 from foveate.report.sources import MISSING, Notes, Problem, Sources, describe, usable
 from foveate.schema import FoveateError
 from foveate.store import Artefact
@@ -48,6 +49,7 @@ class Provenance:
     version: str
     text: str
     problems: list[Problem]
+    remarks: list[str]
     stages: list[Stage]
     software: list[tuple[str, str]]
     footage: list[Footage]
@@ -67,6 +69,7 @@ def provenance(project: Project, sources: Sources, notes: Notes) -> Provenance:
         if not lacking
         else "When this page was made some results were not there; what depends on them is left out, and named below.",
         problems=list(dict.fromkeys(problems)),
+        remarks=_remarks(project, sources),
         stages=stages,
         software=_software(project, sources),
         footage=footage,
@@ -95,7 +98,7 @@ def _unfinished(project: Project, sources: Sources) -> list[Problem]:
     """Per video the first stage that is not finished (the later ones follow from it); what finished stages noted as a problem."""
     problems: list[Problem] = []
     waiting: dict[str, list[str]] = {}
-    expected = ["timeline", "track", "crop", "embed", *(["predict"] if sources.has("probe", "default") else [])]
+    expected = ["timeline", "track", "crop", "embed", *(["predict"] if sources.has("probe", sources.probe) else [])]
     for video in project.videos:
         stage = next((s for s in expected if not sources.has(s, video.name)), None)
         found = sources.stages[stage][video.name] if stage else None
@@ -104,6 +107,7 @@ def _unfinished(project: Project, sources: Sources) -> list[Problem]:
         elif stage:
             waiting.setdefault(stage, []).append(video.name)
         problems += _recorded(f"{video.name}, stage {{}}", sources, expected, video.name, project)
+        problems += _broken(video, sources)
     for stage, names in waiting.items():
         text = f"not finished for {len(names)} of {len(project.videos)} videos: {', '.join(names)}"
         problems.append(Problem(f"stage {stage}", text, "`foveate status` says why, `foveate run` goes on"))
@@ -111,6 +115,17 @@ def _unfinished(project: Project, sources: Sources) -> list[Problem]:
         for item in sources.stages[stage]:
             problems += _recorded("stage {}" + (f" ({item})" if item else ""), sources, [stage], item, project)
     return problems
+
+
+def _broken(video: Video, sources: Sources) -> list[Problem]:
+    """Footage that ends, or cannot be decoded, before its time."""
+    if not sources.has("timeline", video.name):
+        return []
+    after = sources.get("timeline", video.name).facts().get("damaged_after")
+    if after is None:
+        return []
+    text = f"the file {video.path.name} is damaged from {clock(after)} on; what came after is not part of this report"
+    return [Problem(video.name, text, "copy it again from the recorder, if it is whole there")]
 
 
 def _recorded(where: str, sources: Sources, stages: list[str], item: str, project: Project) -> list[Problem]:
@@ -124,6 +139,17 @@ def _recorded(where: str, sources: Sources, stages: list[str], item: str, projec
                 problem["problem"], file=problem.get("file"), row=problem.get("row"), remedy=problem.get("remedy")
             )
             found.append(describe(where.format(stage), error, project.folder))
+    return found
+
+
+def _remarks(project: Project, sources: Sources) -> list[str]:
+    """What reading the annotations had to decide: worth knowing, wrong with nothing."""
+    if not sources.has("labels"):
+        return []
+    found = []
+    for note in sources.get("labels").facts().get("notes", []):
+        error = FoveateError(note["problem"], file=note.get("file"), row=note.get("row"))
+        found.append(describe("labels", error, project.folder).text)
     return found
 
 

@@ -29,6 +29,7 @@ class Sources:
     """The parents of the page: per stage what there is of it, by video, probe or (for what exists once) the empty name."""
 
     stages: Mapping[str, Mapping[str, Found]]
+    probe: str = "default"  # whose predictions are shown
 
     def parents(self) -> dict[str, str]:
         """``stage/item`` to stamp, or ``MISSING``."""
@@ -82,7 +83,8 @@ def collect(project: Project, name: str) -> Sources:
             "probe": {probed: _named(partial(probe.artefact, project, probed)) for probed in project.config.probes},
             "predict": each(lambda video: predict.artefact(project, video, name)),
             "compare": {"": _named(lambda: groups.artefact(project, name))},
-        }
+        },
+        name,
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -15,16 +15,21 @@ from foveate.report import figures, sheets
 from foveate.report.sources import Notes, Problem, Sources
 from foveate.schema import SEEN, SEGMENT, FoveateError, State
 
+if TYPE_CHECKING:
+    from foveate.timeline import Analysed
+
 SHEETS = 24
 """Videos with pictures; of the others the page shows the strip of states only."""
 
-_STATES = {
-    "seen": {State.PROMPTED, State.TRACKED},
-    "filled": {State.INTERPOLATED},
-    "unsure": {State.UNCERTAIN},
-    "lost": {State.LOST},
+_KINDS = {
+    State.PROMPTED.value: "seen",
+    State.TRACKED.value: "seen",
+    State.INTERPOLATED.value: "filled",
+    State.UNCERTAIN.value: "unsure",
+    State.LOST.value: "lost",
+    State.ABSENT.value: "",
 }
-"""Classes of the strip (absent is left empty)."""
+"""Class of a state in the strip; absent is left empty."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +41,6 @@ class Followed:
     tint: int
     frames: int
     seen: int  # frames
-    shares: Mapping[str, float]  # state -> share of frames
     strip: Mapping[str, str]  # class -> path data
     prompts: list[float]  # percent of the width
     lost: list[tuple[str, str]]  # clock times
@@ -95,11 +99,10 @@ def _sheet(project: Project, video: Video, sources: Sources) -> Sheet:
 
     table = _rows(sources, video)
     analysed = timeline.analysed(project, video)
-    length = dict(zip(analysed.frame.tolist(), analysed.duration.tolist(), strict=True))
     duration = float(analysed.time[-1] + analysed.duration[-1]) if len(analysed.frame) else 0.0
     tints = {subject: i for i, subject in enumerate(sorted(table["subject"].unique()))}
     followed = [
-        _followed(str(view), str(subject), tints[subject], rows, length, duration)
+        _followed(str(view), str(subject), tints[subject], rows, analysed, duration)
         for (view, subject), rows in table.groupby(["view", "subject"], sort=True)
     ]
     facts = sources.get("track", video.name).facts()
@@ -121,15 +124,16 @@ def _rows(
     parts = [artefact.table(name, list(columns)).to_pandas() for name in artefact.files(".parquet")]
     if not parts:
         raise FoveateError("the track holds no part", file=artefact.folder, remedy="run `foveate run`")
-    return pd.concat(parts, ignore_index=True)
+    rows: pd.DataFrame = pd.concat(parts, ignore_index=True)
+    return rows
 
 
-def _followed(view: str, subject: str, tint: int, rows: pd.DataFrame, length: Mapping[int, float], duration: float) -> Followed:
+def _followed(view: str, subject: str, tint: int, rows: pd.DataFrame, analysed: Analysed, duration: float) -> Followed:
     rows = rows.sort_values("frame")
     state = rows["state"].to_numpy(dtype=object)
     start = rows["time"].to_numpy(dtype=np.float64)
-    lasts = np.array([length.get(frame, 0.0) for frame in rows["frame"].tolist()], dtype=np.float64)
-    kinds = np.array([next((k for k, s in _STATES.items() if value in s), "absent") for value in state], dtype=object)
+    lasts = analysed.duration[np.searchsorted(analysed.frame, rows["frame"].to_numpy())]
+    kinds = rows["state"].map(_KINDS).to_numpy(dtype=object)
     lost = figures.stretches(kinds, "lost", start, lasts)
     shown = sorted(sorted(lost, key=lambda i: i[0] - i[1])[:3])
     return Followed(
@@ -137,9 +141,11 @@ def _followed(view: str, subject: str, tint: int, rows: pd.DataFrame, length: Ma
         subject=subject,
         tint=tint,
         frames=len(rows),
-        seen=int(sum(value in SEEN for value in state)),
-        shares={s.value: float(np.mean(state == s.value)) for s in State},
-        strip={kind: figures.lane(figures.stretches(kinds, kind, start, lasts), duration, 0, 1) for kind in _STATES},
+        seen=int(rows["state"].isin(SEEN).sum()),
+        strip={
+            kind: figures.lane(figures.stretches(kinds, kind, start, lasts), duration, 0, 1, gap=0.2, least=0.6)
+            for kind in ("seen", "filled", "unsure", "lost")
+        },
         prompts=[100 * t / duration for t in start[state == State.PROMPTED.value][:50]] if duration else [],
         lost=[(figures.clock(a), figures.clock(b)) for a, b in shown],
         lost_more=len(lost) - len(shown),
