@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from foveate import video as module
-from foveate.video import Timeline, read_frames, read_timeline
+from foveate.video import Timeline, VideoWriter, read_frames, read_timeline
 from tests.videos import make_video, number_of, numbered
 
 COUNT = 60
@@ -273,3 +273,24 @@ def test_real_footage(footage: Path) -> None:
                     expected = frame.to_ndarray(format="rgb24", interpolation="BICUBIC", threads=1)
                     np.testing.assert_array_equal(next(got)[::4, ::4], expected[::4, ::4])
         assert stamps == timeline.pts.tolist()
+
+
+def test_memory_does_not_grow_with_length(tmp_path: Path) -> None:
+    """Reading and writing 800 pictures of 0.3 MB keeps none of them."""
+    status = Path("/proc/self/status")
+    if not status.exists():
+        pytest.skip("needs /proc")
+
+    def resident() -> float:
+        """MB of memory of its own, without mapped files."""
+        return next(int(line.split()[1]) for line in status.read_text().splitlines() if line.startswith("RssAnon")) / 1024
+
+    pictures = (picture for k in range(8) for picture in numbered(100, 256, 384, first=100 * k))
+    path = make_video(tmp_path / "long.mp4", pictures, options={"preset": "ultrafast"})
+    timeline = read_timeline(path)
+    with VideoWriter(tmp_path / "copy.mp4", 384, 256, crf=30) as writer:
+        for i, picture in enumerate(read_frames(path, timeline, timeline.frame)):
+            writer.write(picture)
+            if i == 100:
+                before = resident()
+    assert i == 799 and resident() - before < 30
