@@ -78,7 +78,7 @@ def test_same_bytes_in_a_used_process(tmp_path: Path) -> None:
         x, y = 100 + 80 * np.sin(0.12 * i), 40 + 30 * np.cos(0.1 * i)
         picture[((columns - x) / 11) ** 2 + ((rows - y) / 7) ** 2 <= 1] = (230, 140, 40)
     files = set()
-    for k in range(20):
+    for k in range(40):
         rubbish = [rng.integers(0, 256, size, np.uint8) for size in rng.integers(10, 400_000, 10)]
         with VideoWriter(tmp_path / f"{k}.mp4", 200, 80, crf=10) as writer:
             for picture in pictures:
