@@ -53,8 +53,8 @@ class Build:
     second: tuple[float, float, float] = (0.12, 0.08, 0.05)
     topknot: bool = True  # wool on the crown
     horns: bool = False
-    alert_neck: float = 1.2  # radians above the horizontal that the neck rises to with the head up
-    rest_neck: float = 0.55
+    alert_neck: float = 1.3  # radians above the horizontal that the neck rises to with the head up
+    rest_neck: float = 0.45
 
 
 DOG = Build(
@@ -74,7 +74,7 @@ def draw_sheep(rng: np.random.Generator, variety: float = 1.0) -> Build:
         (0.45, 0.43, 0.41),
     )
     faces = ((0.045, 0.04, 0.035), (0.62, 0.56, 0.48), (0.20, 0.13, 0.085), (0.045, 0.04, 0.035))
-    fleece = fleeces[rng.choice(len(fleeces), p=(0.3, 0.22, 0.2, 0.12, 0.08, 0.08))]
+    fleece = fleeces[rng.choice(len(fleeces), p=(0.36, 0.24, 0.24, 0.06, 0.05, 0.05))]
     face = faces[rng.integers(len(faces))]
     spread = rng.normal(0, 1, 8)
     draw = Build(
@@ -89,12 +89,12 @@ def draw_sheep(rng: np.random.Generator, variety: float = 1.0) -> Build:
         fleece=fleece,
         face=face,
         legs=face if rng.uniform() < 0.7 else faces[rng.integers(len(faces))],
-        spots=float(rng.uniform(0.25, 0.5)) if rng.uniform() < 0.2 else 0.0,
+        spots=float(rng.uniform(0.25, 0.5)) if rng.uniform() < 0.1 else 0.0,
         second=((0.10, 0.07, 0.05), (0.70, 0.66, 0.58))[int(np.mean(fleece) < 0.3)],
         topknot=bool(rng.uniform() < 0.7),
         horns=bool(rng.uniform() < 0.2),
-        alert_neck=1.2 + 0.1 * spread[7],
-        rest_neck=float(rng.uniform(0.4, 0.7)),
+        alert_neck=1.3 + 0.07 * spread[7],
+        rest_neck=float(rng.uniform(0.35, 0.55)),
     )
     if variety >= 1:
         return draw
@@ -125,7 +125,7 @@ def pose(build: Build, motion: Motion) -> Capsules:
     k = build.size
     yaw = motion.yaw
     turn = motion.yaw_rate / np.radians(45)
-    bend = np.radians(13) * turn  # the trunk bends into the curve
+    bend = np.radians(26) * turn  # the trunk bends into the curve
     left = _heading(yaw + np.pi / 2)
 
     # Trunk. Getting up and lying down, a sheep is lower in front.
@@ -153,7 +153,11 @@ def pose(build: Build, motion: Motion) -> Capsules:
     reach = (k * (0.05 + 0.012 * motion.chew) - base[:, 2] - k * build.head * np.sin(eat_head)) / (k * build.neck)
     eat_neck = np.arcsin(np.clip(reach, -0.97, 0.3))
     rest = 1 - motion.eat - motion.alert
-    neck_up = motion.eat * eat_neck + motion.alert * build.alert_neck + rest * (build.rest_neck - 1.15 * motion.low)
+    neck_up = (
+        motion.eat * eat_neck
+        + motion.alert * build.alert_neck
+        + rest * (build.rest_neck - 1.15 * motion.low - 0.35 * motion.walk)
+    )
     head_up = motion.eat * eat_head + motion.alert * 0.02 + rest * (-0.42 - 0.45 * motion.low) + 0.05 * motion.chew * motion.eat
     neck_up = neck_up + 0.06 * motion.walk * np.sin(4 * np.pi * motion.stride + 0.6)
     poll = base + k * build.neck * _tilt(ahead, neck_up)
@@ -226,7 +230,7 @@ def _legs(build: Build, motion: Motion, chest: F64, rump: F64, fore: F64, rear: 
         swing = phase > 0.62
         along = np.where(swing, -0.5 + (phase - 0.62) / 0.38, 0.5 - phase / 0.62)
         lift = np.where(swing, np.sin(np.pi * np.clip((phase - 0.62) / 0.38, 0, 1)), 0)
-        step = k * motion.walk * 0.36 * along * np.clip(motion.speed / 0.5, 0.35, 1.2)
+        step = k * motion.walk * 0.46 * along * np.clip(motion.speed / 0.5, 0.35, 1.2)
         cross = k * motion.walk * 0.16 * along * np.clip(motion.yaw_rate, -1, 1) * (1 if front else -1)
         standing = hip + ahead * (step + 0.01 * k)[:, None] + sign * aside * cross[:, None]
         standing[:, 2] = foot + k * 0.085 * lift * motion.walk

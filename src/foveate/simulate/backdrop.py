@@ -53,7 +53,7 @@ def draw_place(rng: np.random.Generator, variety: float = 1.0) -> Place:
     sunny = rng.uniform() < 0.55
     height, azimuth = np.radians(rng.uniform(38, 65)), rng.uniform(0, 2 * np.pi)
     towards = np.array([np.cos(height) * np.cos(azimuth), np.cos(height) * np.sin(azimuth), np.sin(height)])
-    warmth, exposure = rng.normal(0, 0.05) * variety, float(np.exp(rng.normal(0.08, 0.14 * variety)))
+    warmth, exposure = rng.normal(0, 0.05) * variety, float(np.exp(rng.normal(0.15, 0.14 * variety)))
     sun = exposure * (0.85 if sunny else 0.22) * np.array([1.05 + warmth, 1.0, 0.9 - warmth])
     sky = exposure * (0.36 if sunny else 0.72) * np.array([0.95 + warmth, 1.0, 1.08 - warmth])
     return Place(
@@ -61,7 +61,7 @@ def draw_place(rng: np.random.Generator, variety: float = 1.0) -> Place:
         walls=walls,  # type: ignore[arg-type]
         half=(float(rng.uniform(2.6, 3.6)), float(rng.uniform(2.6, 3.6))),
         ground=_ground(kind, rng),
-        tint=1 + rng.normal(0, 0.08, 3),
+        tint=1 + rng.normal(0, 0.035, 3),
         light=Light(towards, sun, sky),
         clouds=sunny,
         seed=int(rng.integers(2**31)),

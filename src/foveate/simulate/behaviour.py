@@ -45,7 +45,7 @@ class Motion:
     stride: F64  # strides made so far; its fraction is the phase of the gait
     eat: F64  # 0..1: muzzle at the ground
     alert: F64  # 0..1: head raised
-    low: F64  # 0..1: head hanging, without eating
+    low: F64  # 0..1: head hanging, without eating; below 0: raised a little, not alert
     look: F64  # radians the head is turned to the left of the shoulders
     chew: F64  # -1..1: small movement of the muzzle while eating
 
@@ -95,7 +95,7 @@ def move(script: Script, n_frames: int, fps: float, rng: np.random.Generator) ->
     labels = script_labels(script, n_frames, fps)
     standing, lying, moving, eating, head_up, left, right = (labels[:, i].astype(np.float64) for i in range(len(BEHAVIOURS)))
 
-    own_speed, own_rate = rng.uniform(0.42, 0.62), np.radians(rng.uniform(38, 56))
+    own_speed, own_rate = rng.uniform(0.45, 0.62), np.radians(rng.uniform(42, 58))
     turning = _ease(left - right, _START_TURNING, fps)
     walk = _ease(moving, _START_WALKING, fps)
     speed = walk * own_speed * (1 - 0.35 * np.abs(turning)) * (1 + 0.08 * _wander(n_frames, fps, 1.0, rng))
@@ -103,10 +103,10 @@ def move(script: Script, n_frames: int, fps: float, rng: np.random.Generator) ->
     yaw = rng.uniform(0, 2 * np.pi) + np.cumsum(yaw_rate) / fps
     x, y = np.cumsum(speed * np.cos(yaw)) / fps, np.cumsum(speed * np.sin(yaw)) / fps
 
-    # While standing or lying, an animal lets its head hang or looks around at times; neither is a behaviour of the list.
+    # While standing or lying, an animal lets its head hang or looks around at times, briefly; neither is a behaviour of the list.
     idle = _ease((standing + lying) * (1 - eating) * (1 - head_up), _MOVE_HEAD, fps)
-    low = idle * np.clip(0.9 * _wander(n_frames, fps, 2.5, rng) - 0.25, 0, 0.75)
-    look = np.radians(24) * (0.25 + 0.75 * (1 - walk)) * _wander(n_frames, fps, 1.6, rng) + np.radians(20) * turning
+    low = idle * np.clip(0.55 * _wander(n_frames, fps, 0.7, rng) - 0.2, -0.12, 0.6)
+    look = np.radians(26) * (0.5 + 0.5 * (1 - walk)) * _wander(n_frames, fps, 0.6, rng) + np.radians(44) * turning
     eat = _ease(eating, _MOVE_HEAD, fps)
     time = np.arange(n_frames) / fps
     return Motion(
@@ -158,10 +158,10 @@ class Shares:
 
 def draw_shares(lying: float, rng: np.random.Generator) -> Shares:
     """One animal's shares: around ``lying`` for lying, and distributions that do not depend on it for all else."""
-    left, right = rng.uniform(0.08, 0.125), rng.uniform(0.08, 0.125)
+    left, right = rng.uniform(0.115, 0.145), rng.uniform(0.115, 0.145)
     return Shares(
-        lying=float(np.clip(lying + rng.normal(0, 0.05), 0.08, 0.58)),
-        moving=left + right + rng.uniform(0.07, 0.1),
+        lying=float(np.clip(lying + rng.normal(0, 0.04), 0.09, 0.5)),
+        moving=left + right + rng.uniform(0.055, 0.075),
         turning_left=left,
         turning_right=right,
         eating=float(np.clip(rng.normal(0.19, 0.04), 0.11, 0.27)),
@@ -213,11 +213,11 @@ def _draw_walks(shares: Shares, seconds: float, rng: np.random.Generator) -> lis
         (shares.turning_right, ("moving", "turning_right")),
     ):
         total = max(1.5, share * seconds)
-        pieces += [(length, shown) for length in _split(total, max(1, int(total / 2.5)), 1.5, rng)]
+        pieces += [(length, shown) for length in _split(total, max(1, int(total / 3)), 1.5, rng)]
     total = max(1.3, straight * seconds)
     pieces += [(length, ("moving",)) for length in _split(total, max(1, int(total / 2.5)), 1.3, rng)]
     pieces = [pieces[i] for i in rng.permutation(len(pieces))]
-    n = max(2, round(seconds / 10))
+    n = max(1, round(seconds / 16))
     cuts = np.linspace(0, len(pieces), n + 1).round().astype(int)
     return [pieces[a:b] for a, b in pairwise(cuts.tolist()) if b > a]
 
@@ -228,15 +228,15 @@ def _place_heads(
     """Cut standing and lying into slots and let the animal eat or raise its head in some, until their shares are used up."""
     slots: list[tuple[float, tuple[str, ...]]] = []
     for length, shown in sequence:
-        parts = [length] if "moving" in shown else _split(length, max(1, int(length / 1.8)), 1.3, rng)
+        parts = [length] if "moving" in shown else _split(length, max(1, round(length / 3)), 1.3, rng)
         slots += [(part, shown) for part in parts]
     left = {"eating": shares.eating * seconds, "head_up": shares.head_up * seconds}
-    for i in rng.permutation(len(slots)):
-        length, shown = slots[i]
-        head = max(left, key=lambda name: left[name])
-        if "moving" not in shown and left[head] > length / 2:
-            slots[i] = (length, (*shown, head))
-            left[head] -= length
+    for head, postures in (("eating", ("standing",)), ("head_up", ("standing", "lying"))):
+        for i in rng.permutation(len(slots)):
+            length, shown = slots[i]
+            if len(shown) == 1 and shown[0] in postures and left[head] > length / 2:
+                slots[i] = (length, (*shown, head))
+                left[head] -= length
     return slots
 
 

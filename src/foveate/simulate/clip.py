@@ -30,7 +30,7 @@ class Clip(NamedTuple):
 class Difficulty:
     """What makes a scene hard to read; 1 is usual, 0 leaves it out."""
 
-    variety: float = 1.0  # of animals, places, light and camera positions
+    variety: float = 0.5  # of animals, places, light and camera positions
     distraction: float = 1.0  # how often something else moves in the picture
     lens: Lens = field(default_factory=Lens)
 
@@ -75,7 +75,7 @@ def _cameras(rng: np.random.Generator, width: int, height: int, variety: float) 
     span = 4.6 * min(1.0, max(0.7, width / height * 9 / 16))
     out: dict[View, Camera] = {}
     for view, turn, degrees in (
-        ("top", 0.0, 38 + variety * rng.uniform(-8, 8)),
+        ("top", 0.0, 41 + variety * rng.uniform(-7, 7)),
         ("bottom", aside, 16 + variety * rng.uniform(-5, 5)),
     ):
         closer = 1 + variety * rng.uniform(-0.08, 0.08)
