@@ -137,6 +137,25 @@ def test_family_agrees_with_transformers(name: str, saved: dict[str, Path]) -> N
     torch.testing.assert_close(only.float(), found["third_last"].patches)
 
 
+@pytest.mark.parametrize("name", FAMILIES)
+def test_fewer_blocks(name: str, saved: dict[str, Path]) -> None:
+    whole = pretrained.load_backbone(str(saved[name]), CPU)
+    module = whole.forward.args[0]  # type: ignore[attr-defined]
+    blocks = next(m for m in module.modules() if isinstance(m, torch.nn.ModuleList) and len(m) == BLOCKS)
+    seen: list[Any] = []
+    blocks[2].register_forward_hook(lambda _m, _i, out: seen.append(out[0] if isinstance(out, tuple) else out))
+    picture = images()
+    whole.patch_tokens(picture)
+    norm = getattr(module, FAMILIES[name][3])
+    with torch.no_grad():
+        expected = norm(seen[0])[:, -24:].reshape(2, 4, 6, -1)
+    found = pretrained.load_backbone(str(saved[name]), CPU, depth=0.75).patch_tokens(picture)
+    torch.testing.assert_close(found, expected, atol=2e-5, rtol=1e-5)
+    assert torch.isfinite(
+        pretrained.load_backbone(str(saved[name]), CPU, depth=0.1).tokens(picture)["third_last"].patches
+    ).all()
+
+
 def test_the_vision_tower_of_a_whole_clip_checkpoint(tmp_path: Path) -> None:
     text = {"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1, "vocab_size": 9}
     config = transformers.CLIPConfig(text_config={**text, "eos_token_id": 2}, vision_config=_VIT, projection_dim=8)

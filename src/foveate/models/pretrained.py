@@ -211,7 +211,7 @@ def fetch_weights(model: str) -> None:
         folders.fetch(model)
 
 
-def load_backbone(model: str, device: torch.device | None = None) -> Backbone:
+def load_backbone(model: str, device: torch.device | None = None, depth: float = 1.0) -> Backbone:
     """Open a frozen backbone.
 
     Args:
@@ -219,6 +219,7 @@ def load_backbone(model: str, device: torch.device | None = None) -> Backbone:
             ``model.safetensors``. Families: DINOv2 (with and without registers), DINOv3 ViT, ViT, DeiT, MSN, I-JEPA, and the vision
             towers of CLIP, SigLIP and SigLIP 2.
         device: default ``best_device()``.
+        depth: share of the blocks that is kept, from the first on and at least three; ``last`` is then the last one kept.
 
     Raises:
         FoveateError: unknown family, no network, or weights that are missing, damaged, incomplete or of another shape. Nothing is ever
@@ -247,8 +248,21 @@ def load_backbone(model: str, device: torch.device | None = None) -> Backbone:
     family = _FAMILIES[kind]
     import transformers
 
-    module = folders.open_model(getattr(transformers, family.model), folder, _UNUSED, **dict(family.options)).to(device)
-    return _backbone(model, module, family, device, _colours(folder) or family.colours)
+    module = folders.open_model(getattr(transformers, family.model), folder, _UNUSED, **dict(family.options))
+    _keep(module, depth)
+    return _backbone(model, module.to(device), family, device, _colours(folder) or family.colours)
+
+
+def _keep(module: Any, depth: float) -> None:
+    """Drop the blocks after the first ``depth`` share."""
+    import torch
+
+    count = module.config.num_hidden_layers
+    kept = min(count, max(3, round(depth * count)))
+    if kept < count:
+        (blocks,) = (m for m in module.modules() if isinstance(m, torch.nn.ModuleList) and len(m) == count)
+        del blocks[kept:]
+        module.config.num_hidden_layers = kept
 
 
 def _backbone(
