@@ -23,7 +23,7 @@ from foveate.actions.logistic import Windows
 from foveate.actions.windows import moments, video_windows, window_index
 from foveate.project import ProbeSettings, Project
 from foveate.schema import FoveateError
-from foveate.store import write_text
+from foveate.store import read_parquet, write_text
 from tests import probed
 
 torch.set_num_threads(1)
@@ -412,11 +412,16 @@ def test_a_damaged_probe_is_named(study: Project, tmp_path: Path) -> None:
     assert caught.value.file == path
 
 
-def test_missing_vectors_are_named(study: Project, tmp_path: Path) -> None:
+def test_a_video_without_vectors_is_left_out(study: Project, tmp_path: Path) -> None:
+    """A file that failed in an earlier stage must not cost the probe of the others."""
     project = copy(study, tmp_path / "missing")
-    shutil.rmtree(project.folder / "probes")
-    (folder,) = [p for p in (project.folder / "embeddings").glob("*/v3") if "crop" in (p / "stamp.json").read_text()]
-    shutil.rmtree(folder)
-    with pytest.raises(FoveateError, match="vectors are missing") as caught:
+    before = probe.artefact(project).stamp
+    for folder in (project.folder / "embeddings").glob("*/v3"):
+        shutil.rmtree(folder)
+    found = probe.run(project)
+    assert found.stamp != before and any("v3" in note and "left out" in note for note in found.facts()["notes"])
+    assert "v3" not in set(read_parquet(found.path("folds.parquet"))["video"].to_pylist())
+    for folder in (project.folder / "embeddings").glob("*/*"):
+        shutil.rmtree(folder)
+    with pytest.raises(FoveateError, match="none of the annotated videos has vectors"):
         probe.run(project)
-    assert caught.value.file == folder

@@ -15,7 +15,7 @@ import hashlib
 import queue
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
@@ -95,6 +95,18 @@ def run(project: Project, video: Video, source: Source = "crop", progress: Progr
         progress(done, total)
     target.finish({"model": project.config.embed.model, "source": source, "width": backbone.width, "rows": done})
     return target
+
+
+def finished(project: Project, videos: Sequence[Video], source: Source = "crop") -> list[Video]:
+    """Those of ``videos`` whose vectors are there. The others failed in some stage, which has said so; work goes on without them."""
+
+    def there(video: Video) -> bool:
+        try:
+            return artefact(project, video, source).complete()
+        except FoveateError:
+            return False
+
+    return [video for video in videos if there(video)]
 
 
 def load_vectors(

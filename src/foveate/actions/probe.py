@@ -46,7 +46,8 @@ FITTED = "final-fitted"
 
 
 def artefact(project: Project, name: str = "default", settings: ProbeSettings | None = None) -> Artefact:
-    """Where the probe is, or will be, with its expected stamp. It depends on the annotated videos only.
+    """Where the probe is, or will be, with its expected stamp. It depends on the annotated videos only, of which those without vectors
+    (a broken file, a failed track) are left out: one video never stops the others.
 
     Raises:
         FoveateError: the labels have to be made first, or there is no probe of that name.
@@ -55,7 +56,7 @@ def artefact(project: Project, name: str = "default", settings: ProbeSettings | 
     labels = labels_artefact(project)
     if not labels.complete():
         raise FoveateError("the labels are missing or out of date", file=labels.folder, remedy="run `foveate run`")
-    videos = [project.video(video) for video in labels.facts()["videos"]]
+    videos = embed.finished(project, [project.video(video) for video in labels.facts()["videos"]], settings.source)
     parents = {"labels": labels.stamp}
     parents |= {f"embed:{video.name}": embed.artefact(project, video, source=settings.source).stamp for video in videos}
     relevant = settings.relevant() | {"videos": {v.name: {"split": v.split, "subjects": list(v.subjects)} for v in videos}}

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from foveate.actions import embed
 from foveate.actions.folds import assert_disjoint, assign_folds, group_videos
 from foveate.actions.selection import group_counts
 from foveate.actions.windows import Rows, labelled_rows
@@ -58,10 +59,17 @@ def load(project: Project, settings: ProbeSettings) -> Data:
         FoveateError: nothing is annotated, vectors are missing, the declared split shares an animal, or nothing can be learned.
     """
     labels = load_labels(project)
-    videos = [project.video(name) for name in labels.videos]
-    if not videos:
+    annotated = [project.video(name) for name in labels.videos]
+    videos = embed.finished(project, annotated, settings.source)
+    if not annotated:
         raise FoveateError(
             "no video is annotated", file=project.folder / "annotations", remedy="add annotations of at least two animals"
+        )
+    if not videos:
+        raise FoveateError(
+            "none of the annotated videos has vectors",
+            file=project.folder / VIDEOS,
+            remedy="see what `foveate status` says of them",
         )
     sides = {side: [v for v in videos if (v.split == "test") == (side == "test")] for side in ("train", "test")}
     assert_disjoint(sides.items(), settings.group, project.folder)
@@ -72,7 +80,8 @@ def load(project: Project, settings: ProbeSettings) -> Data:
     rows = labelled_rows(project, videos, labels, settings)
     seen = set(rows.keys["video"])
     train, test = (tuple(v for v in sides[side] if v.name in seen) for side in ("train", "test"))
-    notes = [f"{v.name}: the animal was never seen where it is annotated" for v in videos if v.name not in seen]
+    notes = [f"{v.name}: annotated, but without vectors, and so left out" for v in annotated if v not in videos]
+    notes += [f"{v.name}: the animal was never seen where it is annotated" for v in videos if v.name not in seen]
     keep, problems = _learnable(project, rows, {v.name for v in train}, labels)
     rows = Rows(rows.keys, rows.truth[:, keep], rows.design)
     groups = group_videos(videos, settings.group)

@@ -52,7 +52,7 @@ def artefact(project: Project, name: str = "default") -> Artefact:
         FoveateError: videos.csv does not describe two groups of animals, or no video is left to compare.
     """
     groups = chosen_groups(project)
-    videos = chosen_videos(project, groups)
+    videos, _ = with_predictions(project, chosen_videos(project, groups), name)
     parents = {f"predict:{video.name}": predict.artefact(project, video, name).stamp for video in videos}
     settings = project.config.compare.relevant() | {
         "groups": list(groups),
@@ -132,6 +132,25 @@ def chosen_videos(project: Project, groups: tuple[str, str]) -> list[Video]:
     return videos
 
 
+def with_predictions(project: Project, videos: Sequence[Video], name: str) -> tuple[list[Video], list[Video]]:
+    """Videos with finished predictions, and the others: those failed in some stage, which has said so.
+
+    Raises:
+        FoveateError: none is finished.
+    """
+
+    def there(video: Video) -> bool:
+        try:
+            return predict.artefact(project, video, name).complete()
+        except FoveateError:
+            return False
+
+    done = [there(video) for video in videos]
+    if not any(done):
+        raise FoveateError("no video of these groups has predictions", file=project.folder / VIDEOS, remedy="run `foveate run`")
+    return [v for v, d in zip(videos, done, strict=True) if d], [v for v, d in zip(videos, done, strict=True) if not d]
+
+
 def run(project: Project, name: str = "default", progress: Progress = silent) -> Artefact:
     """Compare the two groups by the predictions of probe ``name``.
 
@@ -145,7 +164,7 @@ def run(project: Project, name: str = "default", progress: Progress = silent) ->
     from foveate.groups.statistics import smallest_p
 
     groups = chosen_groups(project)
-    videos = chosen_videos(project, groups)
+    videos, missing = with_predictions(project, chosen_videos(project, groups), name)
     tables = []
     for done, video in enumerate(videos):
         tables.append(_budget(predict.finished(project, video, name), video))
@@ -153,6 +172,7 @@ def run(project: Project, name: str = "default", progress: Progress = silent) ->
     shares, notes = proportions(tables, groups)
     shares = _restricted(shares, project)
     sizes = _sizes(project, shares, groups)
+    notes += [f"video {video.name!r} has no predictions and is left out" for video in missing]
     settings = project.config.compare
     tests = compare(shares, groups, settings.alpha, settings.bootstrap, settings.seed)
     family = int(tests["tested"].sum())
