@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from foveate import crops, masks, timeline, track
 from foveate.crops import FILL, cut, cut_mask, geometry, published_rectangle, smoothed
 from foveate.framestore import read_crops
-from foveate.project import AnalyseSettings, Config, CropSettings, Project, Video, View
+from foveate.project import AnalyseSettings, Config, CropSettings, Project, TrackSettings, Video, View
 from foveate.schema import CROP_INDEX, TRACK, FoveateError
 from foveate.store import Artefact, write_parquet
 from tests.videos import make_video
@@ -199,6 +199,12 @@ def seen(frame: int, subject: str) -> bool:
     return not (subject == "Bert" and (frame < 20 or 30 <= frame < 34))
 
 
+def _config(crop: CropSettings) -> Config:
+    """Two views; a tracker that needs no weights (its rows are written by hand)."""
+    views = {"left": View(x=0, y=0, w=96, h=80), "right": View(x=104, y=0, w=96, h=80)}
+    return Config(views=views, analyse=AnalyseSettings(every=STEP), track=TrackSettings(method="motion"), crop=crop)
+
+
 def study(folder: Path, **crop: object) -> tuple[Project, Video]:
     """Footage of two views, and a finished track in parts of 8 analysed frames, written by hand."""
     frames = []
@@ -211,8 +217,7 @@ def study(folder: Path, **crop: object) -> tuple[Project, Video]:
                 picture[:, left : left + 96][mask] = colour[mask]
         frames.append(picture)
     path = make_video(folder / "footage" / "clip.mp4", frames, crf=10)
-    views = {"left": View(x=0, y=0, w=96, h=80), "right": View(x=104, y=0, w=96, h=80)}
-    config = Config(views=views, analyse=AnalyseSettings(every=STEP), crop=CropSettings(**{"size": 64, **crop}))  # type: ignore[arg-type]
+    config = _config(CropSettings(**{"size": 64, **crop}))  # type: ignore[arg-type]
     clip = Video(name="clip", path=path, row=2, subjects=("Anna", "Bert"))
     project = Project(folder / "study", config, (clip,), {})
     timeline.run(project, clip)
@@ -390,9 +395,7 @@ crops.run(project, clip)
 def study_of(folder: Path) -> tuple[Project, Video]:
     """The project that ``study`` made in ``folder``."""
     clip = Video(name="clip", path=folder / "footage" / "clip.mp4", row=2, subjects=("Anna", "Bert"))
-    views = {"left": View(x=0, y=0, w=96, h=80), "right": View(x=104, y=0, w=96, h=80)}
-    config = Config(views=views, analyse=AnalyseSettings(every=STEP), crop=CropSettings(size=64))
-    return Project(folder / "study", config, (clip,), {}), clip
+    return Project(folder / "study", _config(CropSettings(size=64)), (clip,), {}), clip
 
 
 @pytest.mark.parametrize("renames", [1, 6, 13])
