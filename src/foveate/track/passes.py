@@ -1,0 +1,267 @@
+"""The tracker ``propagate`` on a video: once forward from each subject's first prompt to the end, and before that, where the
+first prompt is not in the first frame, once backward from it to the beginning.
+
+Both directions work part by part and keep the tracker's memory after each, so that a killed run goes on. Backward, frames are decoded in
+short forward runs, whose tokens alone are held in memory. Results of the backward pass wait in ``back-<k>.parquet``.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from foveate.jobs import Progress
+from foveate.masks import Mask, resample
+from foveate.project import View
+from foveate.schema import FoveateError, State
+from foveate.store import read_parquet
+from foveate.track import seeds
+from foveate.track.auto import find_start
+from foveate.track.pixels import to_mask
+from foveate.track.prompts import FOLDER, TABLE, Prompt, check, load_prompts, read_mask
+from foveate.track.propagate import DEPTH, Found, Propagator
+from foveate.track.scene import Picture, Row, Scene, cut, part_name
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from foveate.models.pretrained import Backbone
+
+CHUNK = 16  # frames decoded and embedded together
+SURE = 0.6  # a mask whose mean label is lower is uncertain
+SAME = 0.3  # so is one that the prompted frames alone would not call the subject
+
+_KINDS = {"point": "click", "box": "box", "mask": "mask"}
+_log = logging.getLogger("foveate")
+
+
+@dataclass(frozen=True, eq=False)
+class Start:
+    """Where labels come from: a person's prompt, or a mask found without one (bool[H, W] of the view)."""
+
+    view: str
+    subject: int
+    frame: int
+    kind: str
+    prompt: Prompt | None = None
+    mask: Mask | None = None
+
+
+def follow(scene: Scene, progress: Progress) -> dict[str, Any]:
+    """Write every part of the tracks; returns the facts for the seal."""
+    starts = find_starts(scene)
+    sweep = Sweep(scene, starts)
+    first = {key: min(s.frame for s in starts if (s.view, s.subject) == key) for key in {(s.view, s.subject) for s in starts}}
+    frames = scene.analysed.frame
+    behind = int(np.searchsorted(frames, max(first.values()))) if first else 0  # frames that the backward pass visits
+    total, done = len(frames) + behind, 0
+
+    def tick(count: int) -> None:
+        nonlocal done
+        done += count
+        progress(min(done, total), total)
+
+    phase, part, memory = scene.saved() or (
+        ("backward", sweep.part_of(max(first.values())), {}) if behind else ("forward", 0, {})
+    )
+    if phase == "backward":
+        sweep.restore(memory)
+        while part >= 0:
+            rows = [
+                row
+                for row in sweep.part(part, backward=True, tick=tick)
+                if row["frame"] < first.get((row["view"], scene.subjects.index(row["subject"])), 0)
+            ]
+            scene.write(_back_name(part), rows)
+            part -= 1
+            scene.save("backward", part, sweep.state())
+        phase, part, memory = "forward", 0, {}
+    sweep.restore(memory)
+    done = behind + min(part * len(scene.frames(0)), len(frames))
+    while part < scene.parts:
+        rows = list(sweep.part(part, backward=False, tick=tick))
+        if scene.target.has(_back_name(part)):
+            earlier = read_parquet(scene.target.path(_back_name(part))).to_pylist()
+            have = {(row["frame"], row["view"], row["subject"]) for row in earlier}
+            rows = [row for row in rows if (row["frame"], row["view"], row["subject"]) not in have] + earlier
+        scene.write(part_name(part), rows)
+        part += 1
+        scene.save("forward", part, sweep.state())
+    kinds = {f"{s.view}/{scene.subjects[s.subject]}": s.kind for s in reversed(starts)}
+    return {"prompt": "+".join(sorted(set(kinds.values()))), "prompts": kinds}
+
+
+def _back_name(part: int) -> str:
+    return f"back-{part:05d}.parquet"
+
+
+def find_starts(scene: Scene) -> list[Start]:
+    """The prompts of a video, by frame; automatic ones where there is one subject and nobody prompted it.
+
+    Raises:
+        FoveateError: a prompt outside the picture, no prompt for one of several subjects, nothing found automatically.
+    """
+    prompts = load_prompts(scene.project, scene.video)
+    check(scene.project, prompts, len(scene.clock), scene.views)
+    starts = [Start(p.view, scene.subjects.index(p.subject), p.frame, _KINDS[p.kind], p) for p in prompts]
+    prompted = {(s.view, s.subject) for s in starts}
+    for view in scene.views:
+        for subject, name in enumerate(scene.subjects):
+            if (view, subject) in prompted:
+                continue
+            if len(scene.subjects) == 1:
+                frame, mask, kind = find_start(scene, view)
+                _log.info("%s: no prompt for view %s; it starts from %s in frame %d", scene.video.name, view, kind, frame)
+                starts.append(Start(view, subject, frame, kind, mask=mask))
+            elif not any(other == subject for _, other in prompted):
+                raise FoveateError(
+                    f"video {scene.video.name!r} has {len(scene.subjects)} subjects, but no prompt says which one is {name!r}",
+                    file=scene.project.folder / FOLDER / TABLE,
+                    remedy=f"add a row for {name!r}: a point on it in one frame is enough",
+                )
+            else:
+                _log.info("%s: no prompt for %s in view %s; it counts as absent there", scene.video.name, name, view)
+    return sorted(starts, key=lambda start: (start.frame, start.view, start.subject))
+
+
+class Sweep:
+    """One direction through the video: decodes, embeds, and steps the propagator of each view."""
+
+    def __init__(self, scene: Scene, starts: Sequence[Start]) -> None:
+        self.scene, self.starts, self.settings = scene, starts, scene.project.config.track
+        self.trackers: dict[str, Propagator] = {}
+
+    @cached_property
+    def backbone(self) -> Backbone:
+        from foveate.models.pretrained import load_backbone, model_of
+
+        return load_backbone(model_of(self.scene.project.folder, self.settings.model), depth=DEPTH)
+
+    def grid(self, view: View) -> tuple[int, int]:
+        """Patch rows and columns of what the tracker sees of a view."""
+        zoom = self.settings.short_side / min(view.w, view.h) / self.backbone.patch
+        return max(1, round(view.h * zoom)), max(1, round(view.w * zoom))
+
+    def restore(self, memory: Mapping[str, Tensor]) -> None:
+        for i, (name, view) in enumerate(self.scene.views.items()):
+            tracker = Propagator(self.settings, *self.grid(view), len(self.scene.subjects))
+            own = f"{i}."
+            tracker.restore({key.removeprefix(own): value for key, value in memory.items() if key.startswith(own)})
+            self.trackers[name] = tracker
+
+    def state(self) -> dict[str, Tensor]:
+        trackers = enumerate(self.trackers.values())
+        return {f"{i}.{key}": value for i, tracker in trackers for key, value in tracker.state().items()}
+
+    def part_of(self, frame: int) -> int:
+        """The part in whose time a frame, analysed or not, lies."""
+        starts = self.scene.analysed.frame[:: len(self.scene.frames(0))]
+        return int(np.searchsorted(starts, frame, side="right")) - 1
+
+    def part(self, part: int, *, backward: bool, tick: Any) -> Iterator[Row]:
+        """Rows of the part's analysed frames for all views and subjects. Prompted frames in between are visited, too."""
+        wanted = {int(frame) for frame in self.scene.frames(part)}
+        extra = {start.frame for start in self.starts if self.part_of(start.frame) == part}
+        positions = sorted(wanted | extra)
+        chunks = [positions[i : i + CHUNK] for i in range(0, len(positions), CHUNK)]
+        for chunk in reversed(chunks) if backward else chunks:
+            for row in self._chunk(chunk, backward):
+                if row["frame"] in wanted:
+                    yield row
+            tick(len(wanted & set(chunk)))
+
+    def _chunk(self, frames: Sequence[int], backward: bool) -> Iterator[Row]:
+        due = {(s.view, s.frame, s.subject): s for s in self.starts if s.frame in frames}
+        active = [
+            name
+            for name, tracker in self.trackers.items()
+            if any(map(tracker.started, range(tracker.subjects))) or any(view == name for view, _, _ in due)
+        ]
+        if backward and not active:
+            return
+        small: dict[str, dict[int, Picture]] = {name: {} for name in active}
+        gone = set(frames)
+        for frame, picture in self.scene.pictures(frames) if active else ():
+            if picture is not None:
+                gone.discard(frame)
+                for name in active:
+                    view = self.scene.views[name]
+                    rows, columns = self.grid(view)
+                    small[name][frame] = cut(picture, view, rows * self.backbone.patch, columns * self.backbone.patch)
+        tokens = {name: self._embed(small[name]) for name in active}
+        for frame in reversed(frames) if backward else frames:
+            for name, view in self.scene.views.items():
+                if name not in active or frame in gone:
+                    for subject in range(len(self.scene.subjects)):
+                        yield self._unseen(name, subject, frame)
+                    continue
+                picture = small[name][frame]
+                given = {
+                    s: self._labels(due[name, frame, s], tokens[name][frame], picture)
+                    for s in range(len(self.scene.subjects))
+                    if (name, frame, s) in due
+                }
+                found = self.trackers[name].step(tokens[name][frame], given)
+                for subject, one in enumerate(found):
+                    yield self._row(name, view, subject, frame, one, picture)
+
+    def _embed(self, pictures: Mapping[int, Picture]) -> dict[int, Tensor]:
+        import torch
+
+        if not pictures:
+            return {}
+        batch = torch.from_numpy(np.stack(list(pictures.values()))).permute(0, 3, 1, 2)
+        # One by one on the CPU: a batch gains nothing there, and costs memory.
+        size = 1 if self.backbone.device.type == "cpu" else len(batch)
+        tokens = torch.cat([self.backbone.patch_tokens(batch[i : i + size]).half().cpu() for i in range(0, len(batch), size)])
+        return dict(zip(pictures, tokens, strict=True))
+
+    def _labels(self, start: Start, tokens: Tensor, picture: Picture) -> Tensor:
+        """What a prompt says about the patches of its frame."""
+        import torch
+
+        view = self.scene.views[start.view]
+        rows, columns = tokens.shape[:2]
+        down, across = rows / view.h, columns / view.w
+        vectors, prompt = tokens.float().numpy(), start.prompt
+        if start.mask is not None:
+            labels = seeds.from_mask(start.mask, rows, columns)
+        elif prompt is None or prompt.kind == "mask":
+            assert prompt is not None
+            labels = seeds.from_mask(read_mask(self.scene.project, prompt, view), rows, columns)
+        elif prompt.kind == "point":
+            labels = seeds.from_point(vectors, picture, prompt.y * down, prompt.x * across)
+        else:
+            place = (prompt.x * across, prompt.y * down, prompt.w * across, prompt.h * down)
+            labels = seeds.from_box(vectors, picture, place)
+        return torch.from_numpy(labels)
+
+    def _unseen(self, view: str, subject: int, frame: int) -> Row:
+        prompted = any((s.view, s.subject) == (view, subject) for s in self.starts)
+        return self.scene.row(view, self.scene.subjects[subject], frame, State.LOST if prompted else State.ABSENT)
+
+    def _row(self, name: str, view: View, subject: int, frame: int, found: Found | None, picture: Picture) -> Row:
+        if found is None or not bool(found.labels.any()):
+            return self._unseen(name, subject, frame)
+        start = next((s for s in self.starts if (s.view, s.subject, s.frame) == (name, subject, frame)), None)
+        mask, score = to_mask((found.labels / found.peak).clamp(max=1).numpy(), picture, view.h, view.w)
+        if start is not None and (drawn := self._drawn(start, view)) is not None:
+            mask, score = drawn, 1.0
+        if not mask.any():
+            return self._unseen(name, subject, frame)
+        state = State.TRACKED if score >= SURE and found.identity >= SAME else State.UNCERTAIN
+        state = State.PROMPTED if found.prompted else state
+        return self.scene.row(name, self.scene.subjects[subject], frame, state, mask, score, found.identity)
+
+    def _drawn(self, start: Start, view: View) -> Mask | None:
+        """The mask a person drew, or the automatic one: as it is, not through patches."""
+        if start.mask is not None:
+            return resample(start.mask, view.h, view.w)
+        if start.prompt is not None and start.prompt.kind == "mask":
+            return read_mask(self.scene.project, start.prompt, view)
+        return None

@@ -1,0 +1,92 @@
+"""From coarse to fine: soft labels on a patch grid become a mask of pixels that keeps to the edges in the picture."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from foveate.masks import Mask, box
+
+Floats = NDArray[np.float32]
+Picture = NDArray[np.uint8]
+
+RADIUS = 10  # pixels of the tracker's picture: about 0.7 of a patch, how far an edge may lie from where the labels put it
+EPSILON = 1e-4  # variance of colour (0..1) below which a place counts as flat
+
+
+def guided_filter(picture: Picture, values: Floats, radius: int = RADIUS, epsilon: float = EPSILON) -> Floats:
+    """Smooth ``values`` where ``picture`` is smooth and keep them apart where it has edges.
+
+    Guided filter with a colour guide: He, Sun and Tang, "Guided image filtering" (PAMI 2013), equations 19 to 21.
+
+    Args:
+        picture: uint8[H, W, 3], the guide.
+        values: float32[H, W].
+        radius: of the square window, in pixels.
+        epsilon: regularisation, for colours in 0..1.
+
+    Returns:
+        float32[H, W]; may leave the range of ``values`` a little.
+    """
+    from scipy.ndimage import uniform_filter
+
+    def mean(a: Floats) -> Floats:
+        smooth: Floats = uniform_filter(a, 2 * radius + 1, mode="nearest")
+        return smooth
+
+    guide = [np.ascontiguousarray(picture[..., k], dtype=np.float32) / np.float32(255) for k in range(3)]
+    means, mean_values = [mean(g) for g in guide], mean(values)
+    covariance = np.stack([mean(g * values) - m * mean_values for g, m in zip(guide, means, strict=True)], axis=-1)
+    spread = np.empty((*values.shape, 3, 3), np.float32)
+    for i in range(3):
+        for j in range(i, 3):
+            spread[..., i, j] = spread[..., j, i] = mean(guide[i] * guide[j]) - means[i] * means[j]
+    spread += np.float32(epsilon) * np.eye(3, dtype=np.float32)
+    slope = np.linalg.solve(spread, covariance[..., None])[..., 0]
+    offset = mean_values - sum(slope[..., k] * means[k] for k in range(3))
+    smooth: Floats = sum((mean(slope[..., k]) * guide[k] for k in range(3)), start=mean(offset))
+    return smooth
+
+
+def upsample(values: Floats, height: int, width: int) -> Floats:
+    """Bilinear, cell centres onto cell centres, edges repeated: float32[height, width] from float32[h, w]."""
+    return _along(_along(values, height).T, width).T
+
+
+def _along(values: Floats, size: int) -> Floats:
+    place = np.clip((np.arange(size) + 0.5) * (len(values) / size) - 0.5, 0, len(values) - 1)
+    low = np.minimum(place.astype(np.intp), max(len(values) - 2, 0))
+    share = (place - low).astype(np.float32)[:, None]
+    high = np.minimum(low + 1, len(values) - 1)
+    between: Floats = values[low] * (1 - share) + values[high] * share
+    return between
+
+
+def to_mask(labels: Floats, picture: Picture, height: int, width: int) -> tuple[Mask, float]:
+    """The pixels of a subject, and how sure they are.
+
+    Args:
+        labels: float32[rows, columns] in 0..1, share of each patch that is the subject.
+        picture: uint8[rows * patch, columns * patch, 3], what the tracker saw.
+        height, width: size of the view.
+
+    Returns:
+        bool[height, width], and the mean of the smooth labels inside it (0 where it is empty).
+    """
+    h, w = picture.shape[:2]
+    smooth = upsample(labels, h, w)
+    near = box(smooth > 0.1)
+    if near is None:
+        return np.zeros((height, width), np.bool_), 0.0
+    margin = 2 * RADIUS + 2
+    y, x = (
+        slice(max(0, near[1] - margin), near[1] + near[3] + margin),
+        slice(max(0, near[0] - margin), near[0] + near[2] + margin),
+    )
+    fine = smooth.copy()
+    fine[y, x] = guided_filter(picture[y, x], smooth[y, x])
+    if not (fine > 0.5).any():  # thinner than the window: the filter has wiped it out
+        fine = smooth
+    inside = fine > 0.5
+    confidence = float(smooth[inside].mean()) if inside.any() else 0.0
+    return upsample(fine, height, width) > 0.5, confidence

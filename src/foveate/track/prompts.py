@@ -1,0 +1,250 @@
+"""Where a person said the subject is: ``prompts/prompts.csv`` and ``--prompt``.
+
+A row names video, view (may stay empty where there is one), subject (likewise) and frame, and says in pixels of the view: a ``point``
+(x, y) on the subject, a ``box`` (x, y, w, h) around it, or a ``mask``, a PNG beside the table that is black where the subject is not.
+Further rows for the same subject are corrections: they hold from their frame on.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+
+from foveate.masks import Mask
+from foveate.project import Project, Video, View, read_csv
+from foveate.schema import FoveateError
+from foveate.store import file_sha256, write_text
+
+FOLDER, TABLE = "prompts", "prompts.csv"
+COLUMNS = ("video", "view", "subject", "frame", "kind", "x", "y", "w", "h", "mask")
+_SHAPE = "VIDEO[:VIEW]:FRAME:X,Y, for example  sheep1:top:0:320,240"
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """One prompt. ``view`` and ``subject`` are empty where the video has only one."""
+
+    video: str
+    frame: int
+    kind: Literal["point", "box", "mask"]
+    x: float = 0.0  # pixels of the view
+    y: float = 0.0
+    w: float = 0.0
+    h: float = 0.0
+    mask: str = ""  # PNG, relative to the prompts folder
+    view: str = ""
+    subject: str = ""
+    row: int | None = None  # in prompts.csv
+
+    def relevant(self) -> dict[str, Any]:
+        """Everything that can change a track, for a stamp; the row is where it stands, not what it says."""
+        return {name: getattr(self, name) for name in COLUMNS}
+
+
+def parse_prompt(text: str, project: Project) -> Prompt:
+    """The point that ``VIDEO[:VIEW]:FRAME:X,Y`` means. It is read from the right, because a view's name may hold a colon elsewhere.
+
+    Raises:
+        FoveateError: not of this form, or no such video.
+    """
+    *names, frame, place = text.split(":")
+    try:
+        x, y = (float(number) for number in place.split(","))
+        number = int(frame)
+    except ValueError:
+        raise FoveateError(f"--prompt {text!r} is not understood", remedy=f"write {_SHAPE}") from None
+    known = {video.name for video in project.videos}
+    whole = ":".join(names)
+    if not names or not whole:
+        raise FoveateError(f"--prompt {text!r} names no video", remedy=f"write {_SHAPE}")
+    if whole in known or len(names) == 1:
+        return Prompt(project.video(whole).name, number, "point", x, y)
+    return Prompt(project.video(":".join(names[:-1])).name, number, "point", x, y, view=names[-1])
+
+
+def add_prompts(project: Project, texts: Sequence[str]) -> None:
+    """Check ``--prompt`` arguments and append them to ``prompts/prompts.csv``; a line that is there already is not repeated.
+
+    Raises:
+        FoveateError: see ``parse_prompt`` and ``check``; nothing is written then.
+    """
+    path = project.folder / FOLDER / TABLE
+    there = _read(project) if path.exists() else []
+    known = {tuple(prompt.relevant().values()) for prompt in there}
+    fresh = []
+    for text in texts:
+        prompt = parse_prompt(text, project)
+        prompt = replace(prompt, view=_only(prompt.view, _view_names(project), "view", text, prompt))
+        subjects = project.video(prompt.video).subjects
+        prompt = replace(prompt, subject=_only("", subjects, "subject", text, prompt))
+        if tuple(prompt.relevant().values()) not in known:
+            fresh.append(prompt)
+    if not fresh:
+        return
+    before = path.read_bytes().decode("utf-8-sig") if path.exists() else ""
+    header, separator = list(COLUMNS), ","
+    if before.strip():
+        first = before.splitlines()[0]
+        separator = max(",;\t", key=first.count)
+        header = [cell.strip() for cell in next(csv.reader([first], delimiter=separator))]
+    out = io.StringIO(newline="")
+    writer = csv.writer(out, delimiter=separator, lineterminator="\n")
+    if not before.strip():
+        writer.writerow(header)
+    for prompt in fresh:
+        values = {name: _cell(value) for name, value in prompt.relevant().items() if name not in ("w", "h")}
+        writer.writerow([values.get(name, "") for name in header])
+    write_text(path, before + ("" if not before or before.endswith("\n") else "\n") + out.getvalue())
+
+
+def _cell(value: object) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _view_names(project: Project) -> tuple[str, ...]:
+    return tuple(project.config.views) or ("full",)
+
+
+def _only(name: str, names: Sequence[str], what: str, text: str, prompt: Prompt) -> str:
+    if name in names:
+        return name
+    if not name and len(names) == 1:
+        return names[0]
+    where = f"video {prompt.video!r} has {len(names)} {what}s: {', '.join(names)}"
+    if not name:
+        raise FoveateError(
+            f"--prompt {text!r} does not say which {what}; {where}",
+            remedy=f"write {_SHAPE}" if what == "view" else f"write a row with the subject's name into {FOLDER}/{TABLE}",
+        )
+    raise FoveateError(f"--prompt {text!r}: there is no {what} {name!r}; {where}", remedy="correct it")
+
+
+def _read(project: Project) -> list[Prompt]:
+    """All rows of prompts.csv, checked as far as that goes without opening a video."""
+    path = project.folder / FOLDER / TABLE
+    views, prompts = _view_names(project), []
+    for row, cells in read_csv(path, ("video", "frame", "kind")):
+
+        def wrong(problem: str, remedy: str, row: int = row) -> FoveateError:
+            return FoveateError(problem, file=path, row=row, remedy=remedy)
+
+        if cells["video"] not in {video.name for video in project.videos}:
+            raise wrong(f"there is no video {cells['video']!r} in videos.csv", "correct the name, or remove the row")
+        kind = cells["kind"] or "point"
+        if kind not in ("point", "box", "mask"):
+            raise wrong(f"kind {kind!r} is not point, box or mask", "correct it")
+        named = {}
+        for what, names in (("view", views), ("subject", project.video(cells["video"]).subjects)):
+            name = cells.get(what, "") or (names[0] if len(names) == 1 else "")
+            if name not in names:
+                problem = f"there is no {what} {name!r}" if name else f"the {what} is empty, and there are {len(names)}"
+                raise wrong(f"{problem} for video {cells['video']!r}", f"{what}s: " + ", ".join(names))
+            named[what] = name
+        numbers = {}
+        needed = {"point": ("x", "y"), "box": ("x", "y", "w", "h"), "mask": ()}[kind]
+        for name in needed:
+            try:
+                numbers[name] = float(cells.get(name, ""))
+            except ValueError:
+                raise wrong(f"{name} is {cells.get(name, '')!r}, not a number", f"a {kind} needs {', '.join(needed)}") from None
+            if not math.isfinite(numbers[name]):
+                raise wrong(f"{name} is {cells[name]!r}, not a number", "correct it")
+        if kind == "box" and (numbers["w"] <= 0 or numbers["h"] <= 0):
+            raise wrong("the box is empty", "w and h are its width and height in pixels, greater than 0")
+        if not cells["frame"].isascii() or not cells["frame"].isdigit():
+            raise wrong(f"frame {cells['frame']!r} is not a frame number", "count from 0, the first frame of the video")
+        mask = cells.get("mask", "") if kind == "mask" else ""
+        if kind == "mask" and (not mask or not (path.parent / mask).is_file()):
+            raise wrong(f"there is no mask {mask!r}" if mask else "no mask is named", f"put the PNG into {path.parent}")
+        prompts.append(Prompt(cells["video"], int(cells["frame"]), kind, mask=mask, row=row, **named, **numbers))  # type: ignore[arg-type]
+    return prompts
+
+
+def load_prompts(project: Project, video: Video) -> tuple[Prompt, ...]:
+    """The prompts of one video by frame, view and subject.
+
+    Raises:
+        FoveateError: a wrong row (of any video: names are checked together), or two rows for one subject in one frame.
+    """
+    path = project.folder / FOLDER / TABLE
+    own = [prompt for prompt in _read(project) if prompt.video == video.name] if path.exists() else []
+    own.sort(key=lambda prompt: (prompt.frame, prompt.view, prompt.subject))
+    for one, other in itertools.pairwise(own):
+        if (one.frame, one.view, one.subject) == (other.frame, other.view, other.subject):
+            raise FoveateError(
+                f"subject {other.subject!r} is prompted twice in frame {other.frame} (also in row {one.row})",
+                file=path,
+                row=other.row,
+                remedy="keep one row",
+            )
+    return tuple(own)
+
+
+def stamps(project: Project, prompts: Sequence[Prompt]) -> list[dict[str, Any]]:
+    """What of these prompts enters a stamp: the rows, and the contents of the masks."""
+    folder = project.folder / FOLDER
+    return [p.relevant() | ({"sha256": file_sha256(folder / p.mask)} if p.mask else {}) for p in prompts]
+
+
+def check(project: Project, prompts: Sequence[Prompt], frames: int, views: Mapping[str, View]) -> None:
+    """Compare prompts with the footage.
+
+    Raises:
+        FoveateError: a frame beyond the video's end, or a place outside the view; names the row.
+    """
+    path = project.folder / FOLDER / TABLE
+    for prompt in prompts:
+        view = views[prompt.view]
+        where = f"view {prompt.view!r} is {view.w} x {view.h} pixels"
+        problem = None
+        if prompt.frame >= frames:
+            problem, where = (
+                f"frame {prompt.frame} is beyond the end",
+                f"video {prompt.video!r} has {frames} frames, counted from 0",
+            )
+        elif prompt.kind == "point" and not (0 <= prompt.x < view.w and 0 <= prompt.y < view.h):
+            problem = f"the point {prompt.x:g},{prompt.y:g} lies outside the view"
+        elif prompt.kind == "box" and not (
+            prompt.x < view.w and prompt.y < view.h and prompt.x + prompt.w > 0 and prompt.y + prompt.h > 0
+        ):
+            problem = "the box lies outside the view"
+        if problem:
+            raise FoveateError(problem, file=path, row=prompt.row, remedy=f"{where}; correct the row")
+        if prompt.kind == "mask":
+            read_mask(project, prompt, view)
+
+
+def read_mask(project: Project, prompt: Prompt, view: View) -> Mask:
+    """The mask of a ``mask`` prompt as bool[view.h, view.w].
+
+    Raises:
+        FoveateError: not a picture, another size than the view, or nothing marked in it.
+    """
+    from PIL import Image
+
+    path = project.folder / FOLDER / TABLE
+    name = f"mask {prompt.mask!r}"
+    try:
+        with Image.open(project.folder / FOLDER / prompt.mask) as image:
+            # The index of a palette counts: 0 is the background in every annotation format that uses one.
+            pixels = np.asarray(image if image.mode in ("P", "1", "I;16", "I") else image.convert("L"))
+    except (OSError, ValueError, Image.DecompressionBombError):
+        raise FoveateError(f"{name} is not a picture", file=path, row=prompt.row, remedy="save it as PNG") from None
+    if pixels.shape != (view.h, view.w):
+        raise FoveateError(
+            f"{name} has {pixels.shape[1]} x {pixels.shape[0]} pixels, but view {prompt.view!r} has {view.w} x {view.h}",
+            file=path,
+            row=prompt.row,
+            remedy="draw it on a frame of the view, at full size",
+        )
+    mask: Mask = pixels > (0 if int(pixels.max()) < 128 else 127)
+    if not mask.any():
+        raise FoveateError(f"{name} is empty", file=path, row=prompt.row, remedy="mark the subject in white on black")
+    return mask

@@ -1,0 +1,259 @@
+"""Tracker ``propagate``: labels travel from frame to frame along the similarity of ViT patch tokens.
+
+Label propagation as in the DAVIS protocol of DINO (Caron et al. 2021, after Jabri et al. 2020): every patch takes the labels of its most
+similar patches in the prompted frame and in the last few frames, weighted exp(cosine / temperature). Ours differs where it pays:
+
+* tokens from three quarters of the depth instead of the last block: they tell *this* animal from another one of its kind;
+* the prompted frame may be compared over any distance, and counts more by ``TRUST`` of cosine: it is the only one a person vouched for;
+* parts of the labels that lie apart from the subject and were not there before are dropped, so that they cannot grow;
+* labels are kept soft, and where a subject is smaller than a patch the threshold follows its peak.
+
+Memory is constant: four prompted frames (the first and the three newest) and ``context`` recent ones. Everything here works on arrays of
+tokens and knows nothing of videos.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from foveate.project import TrackSettings
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    Voters = tuple[Tensor, Tensor, Tensor | None, float]
+
+DEPTH = 0.75  # share of the backbone's blocks that is used
+TRUST = 0.1  # added to the cosine with a prompted frame
+PROMPTS = 4  # prompted frames kept: the first and the newest
+GONE = 0.35  # of the prompt's peak: a subject whose strongest label is weaker is lost
+APART = 0.2  # share of the main part's weight that a part lying apart needs, beside having been there before
+
+
+@dataclass(frozen=True, eq=False)
+class Memory:
+    """One frame that others are compared with."""
+
+    tokens: Tensor  # f32[P, D], unit length
+    labels: Tensor  # f32[P, S], share of each patch that is the subject
+    known: tuple[bool, ...]  # [S] subjects that were seen in it
+    given: tuple[bool, ...]  # [S] subjects that were prompted in it
+
+
+@dataclass(frozen=True, eq=False)
+class Found:
+    """Where a subject is in one frame."""
+
+    labels: Tensor  # f32[rows, columns] in 0..1; all 0 when lost
+    peak: float  # label of a sure patch: 1, less where the subject is smaller than a patch
+    identity: float  # 0..1, how far the prompted frames alone agree
+    prompted: bool = False
+
+
+def unit(tokens: Tensor) -> Tensor:
+    """f32[P, D] of length 1 from [rows, columns, D]. Rounded to half precision first, as they are kept on disk, so that a tracker that is
+    stored and read back goes on with the same numbers."""
+    from torch.nn import functional
+
+    flat = functional.normalize(tokens.float().flatten(0, -2), dim=-1)
+    return flat.half().float()
+
+
+def vote(query: Tensor, memories: Sequence[Voters], topk: int, temperature: float) -> Tensor:
+    """Labels of ``query`` patches from the ``topk`` most similar patches of all memories together.
+
+    Args:
+        query: f32[Q, D], unit length.
+        memories: (tokens f32[P, D], labels f32[P], allowed bool[Q, P] or None for all, amount added to the cosine).
+        topk: number of patches that vote.
+        temperature: of the softmax over their cosines; the same weights as exp(cosine / temperature), normalised.
+
+    Returns:
+        f32[Q], a weighted mean of labels.
+    """
+    import torch
+
+    values, labels = [], []
+    for tokens, label, allowed, extra in memories:
+        cosine = query @ tokens.T + extra
+        if allowed is not None:
+            cosine = cosine.masked_fill(~allowed, -torch.inf)
+        best = cosine.topk(min(topk, cosine.shape[1]), dim=1)  # of each memory, so that the whole never lies in memory
+        values.append(best.values)
+        labels.append(label[best.indices])
+    every, their = torch.cat(values, 1), torch.cat(labels, 1)
+    top = every.topk(min(topk, every.shape[1]), dim=1)
+    weight = (top.values / temperature).softmax(dim=1)
+    return (weight * their.gather(1, top.indices)).sum(dim=1)
+
+
+def keep_connected(labels: Tensor, before: Tensor | None, level: float) -> Tensor:
+    """Labels [rows, columns] without the parts that lie apart.
+
+    Kept: the heaviest part, among those that touch the labels ``before`` if any does, and further parts that mostly lie where labels were
+    before and weigh enough. A part is a set of patches above ``level`` that touch, corners included.
+    """
+    import numpy as np
+    import torch
+    from scipy.ndimage import binary_dilation
+    from scipy.ndimage import label as components
+
+    values = labels.numpy()
+    part, count = components(values > level, np.ones((3, 3)))
+    if count < 2:
+        return labels
+    numbers = np.arange(1, count + 1)
+    weight = np.bincount(part.ravel(), values.ravel(), count + 1)[1:]
+    share = np.ones(count)
+    if before is not None and bool((before > level).any()):
+        there = binary_dilation(before.numpy() > level)
+        share = np.bincount(part.ravel(), there.ravel(), count + 1)[1:] / np.bincount(part.ravel(), minlength=count + 1)[1:]
+    main = int(np.where(share > 0, weight, 0).argmax()) if (share > 0).any() else int(weight.argmax())
+    keep = (numbers == main + 1) | ((share > 0.5) & (weight > APART * weight[main]))
+    kept = np.isin(part, numbers[keep])
+    gone = binary_dilation((part > 0) & ~kept, np.ones((3, 3))) & ~kept  # with the faint rim around it
+    return torch.where(torch.from_numpy(gone), 0.0, labels)
+
+
+@dataclass(eq=False)
+class Propagator:
+    """The subjects of one view, followed through frames that are given one by one."""
+
+    settings: TrackSettings
+    rows: int
+    columns: int
+    subjects: int
+    prompted: list[Memory] = field(default_factory=list)
+    recent: deque[Memory] = field(default_factory=deque)
+
+    def started(self, subject: int) -> bool:
+        return any(memory.given[subject] for memory in self.prompted)
+
+    def step(self, tokens: Tensor, given: Mapping[int, Tensor] | None = None) -> list[Found | None]:
+        """Find every subject in the next frame.
+
+        Args:
+            tokens: [rows, columns, D] of the frame.
+            given: subject -> f32[rows, columns], the share of each patch that a prompt says is the subject.
+
+        Returns:
+            One Found per subject; None for those without a prompt so far.
+        """
+        import torch
+
+        given = given or {}
+        query = unit(tokens)
+        found: list[Found | None] = [
+            Found(given[s], float(given[s].max()), 1.0, True)
+            if s in given
+            else self._find(s, query)
+            if self.started(s)
+            else None
+            for s in range(self.subjects)
+        ]
+        empty = torch.zeros(self.rows, self.columns)
+        labels = share_out(
+            torch.stack([f.labels if f else empty for f in found], dim=-1), [s in given for s in range(self.subjects)]
+        )
+        found = [f and replace(f, labels=labels[..., s]) for s, f in enumerate(found)]
+        seen = tuple(f is not None and bool(f.labels.any()) for f in found)
+        memory = Memory(query, labels.flatten(0, 1), seen, tuple(s in given for s in range(self.subjects)))
+        if given:
+            self.prompted = self._kept([*self.prompted, memory])
+            # A correction ends what the recent frames say about its subject.
+            forget = [replace(m, known=tuple(k and s not in given for s, k in enumerate(m.known))) for m in self.recent]
+            self.recent = deque(forget)
+        self.recent.append(memory)
+        while len(self.recent) > self.settings.context:
+            self.recent.popleft()
+        return found
+
+    def _kept(self, prompted: list[Memory]) -> list[Memory]:
+        """Of each subject's prompted frames the first and the newest."""
+        keep: set[int] = set()
+        for subject in range(self.subjects):
+            own = [i for i, memory in enumerate(prompted) if memory.given[subject]]
+            keep |= {*own[:1], *own[-(PROMPTS - 1) :]}
+        return [memory for i, memory in enumerate(prompted) if i in keep]
+
+    def _find(self, subject: int, query: Tensor) -> Found:
+        import torch
+        from torch.nn import functional
+
+        radius, topk, temperature = self.settings.radius, self.settings.topk, self.settings.temperature
+        prompts: list[Voters] = [(m.tokens, m.labels[:, subject], None, TRUST) for m in self.prompted if m.given[subject]]
+        recent = [m for m in self.recent if m.known[subject]]
+        peak = max(float(labels.max()) for _, labels, _, _ in prompts)
+        labels = torch.zeros(self.rows * self.columns)
+        before = recent[-1].labels[:, subject].view(self.rows, self.columns) if recent else None
+        if before is not None:
+            # A label cannot travel further than the radius, so only patches that near to one can get any.
+            reach = torch.stack([m.labels[:, subject] for m in recent]).amax(0).view(1, 1, self.rows, self.columns)
+            reach = functional.max_pool2d(reach, 2 * radius + 1, 1, radius).flatten()
+            at = torch.nonzero(reach > 0.02 * peak).flatten()
+        else:  # not seen for a while: anywhere, by the prompted frames alone
+            at = torch.arange(self.rows * self.columns)
+        near = self._near(at, radius)
+        others: list[Voters] = [(m.tokens, m.labels[:, subject], near, 0.0) for m in recent if not m.given[subject]]
+        labels[at] = vote(query[at], prompts + others, topk, temperature)
+        grid = keep_connected(labels.view(self.rows, self.columns), before, 0.3 * peak)
+        top = float(grid.max())
+        if top < GONE * peak or (before is None and not self._large_enough(grid, subject, peak)):
+            return Found(torch.zeros_like(grid), peak, 0.0)
+        inside = torch.nonzero((grid > 0.5 * top).flatten()).flatten()
+        agreed = vote(query[inside], prompts, topk, temperature) / peak
+        return Found(grid, peak, min(1.0, float(agreed.mean())))
+
+    def _near(self, at: Tensor, radius: int) -> Tensor:
+        """bool[Q, P]: which patches lie within the radius (in both directions) of the patches ``at``."""
+        import torch
+
+        place = torch.arange(self.rows * self.columns)
+        row, column = place // self.columns, place % self.columns
+        return ((row[at, None] - row).abs() <= radius) & ((column[at, None] - column).abs() <= radius)
+
+    def _large_enough(self, grid: Tensor, subject: int, peak: float) -> bool:
+        """After a loss, something is taken for the subject only if it is at least a quarter of its size."""
+        sizes = [float(m.labels[:, subject].sum()) for m in self.prompted if m.given[subject]]
+        return float(grid.where(grid > 0.3 * peak, 0.0).sum()) >= 0.25 * min(sizes)
+
+    # --- what is kept on disk between segments ---
+
+    def state(self) -> dict[str, Tensor]:
+        """All of the memory as tensors; tokens in half precision, which loses nothing (see ``unit``)."""
+        import torch
+
+        out = {}
+        for kind, memories in (("prompted", self.prompted), ("recent", self.recent)):
+            for i, memory in enumerate(memories):
+                out[f"{kind}.{i:03d}.tokens"] = memory.tokens.half().contiguous()
+                out[f"{kind}.{i:03d}.labels"] = memory.labels.clone(memory_format=torch.contiguous_format)
+                out[f"{kind}.{i:03d}.flags"] = torch.tensor([memory.known, memory.given])
+        return out
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Continue where ``state`` was taken."""
+
+        def memories(kind: str) -> list[Memory]:
+            names = sorted({name.rsplit(".", 1)[0] for name in state if name.startswith(kind)})
+            return [
+                Memory(state[f"{n}.tokens"].float(), state[f"{n}.labels"], *map(tuple, state[f"{n}.flags"].tolist()))
+                for n in names
+            ]
+
+        self.prompted, self.recent = memories("prompted"), deque(memories("recent"))
+
+
+def share_out(labels: Tensor, fixed: Sequence[bool]) -> Tensor:
+    """Labels f32[rows, columns, S] of which no patch holds more than 1 in all; prompted subjects keep theirs, the others share the rest."""
+    import torch
+
+    keep = torch.tensor(list(fixed))
+    held = torch.where(keep, labels, 0.0).sum(-1, keepdim=True).clamp(max=1)
+    others = torch.where(keep, 0.0, labels)
+    total = others.sum(-1, keepdim=True)
+    scale = ((1 - held) / total.clamp(min=1e-6)).clamp(max=1)
+    return torch.where(keep, labels, others * scale)
