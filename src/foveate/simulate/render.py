@@ -1,6 +1,7 @@
 """Drawing tapered capsules: exact depth and normals per pixel on the animal's own rectangle, shaded, and averaged down.
 
-Each capsule is drawn with the scale of its own distance (weak perspective), which moves the outline of a capsule by up to about 3 % of its area when seen along its axis, mostly far less.
+Each capsule is drawn with the scale of its own distance (weak perspective). Seen along its axis that misses up to about 3 % of its
+area, otherwise far less.
 Colours are linear light; a picture shows their square root (a plain stand-in for the sRGB curve).
 """
 
@@ -101,12 +102,11 @@ def draw(capsules: Capsules, t: int, camera: Camera, light: Light) -> Patch | No
     shape = (bottom - top, right - left)
     depth = np.full(shape, np.inf, np.float32)
     part = np.zeros(shape, np.int16)
-    normal = np.zeros((3, *shape), np.float32)
-    shade = np.zeros(shape, np.float32)
-    spot = np.zeros(shape, np.float32)
+    sunward, upward, texture, spot = (np.zeros(shape, np.float32) for _ in range(4))
     lumps, blotches = fleece_tiles()
-    side, up = (camera.axes @ capsules.left[t]).tolist(), camera.axes[:, 2].tolist()
+    side, up, sun = ((camera.axes @ v).tolist() for v in (capsules.left[t], np.array([0.0, 0.0, 1.0]), light.towards))
     xs, ys = np.arange(left, right, dtype=np.float32) + 0.5, (np.arange(top, bottom, dtype=np.float32) + 0.5)[:, None]
+    per_pixel = _PER_METRE / unit
     run = 0.0
     spotted = bool(capsules.spots.any())
     # Plain floats, because a float64 scalar would turn every float32 array into float64.
@@ -133,45 +133,73 @@ def draw(capsules: Capsules, t: int, camera: Camera, light: Light) -> Patch | No
         px, py = xs[where[1]] - px0, ys[where[0]] - py0
         if px.size == 0 or py.size == 0:
             continue
-        length = max(math.hypot(dx, dy), 1e-3)
-        ux, uy, slope, taper = dx / length, dy / length, dz / length, (r1 - r0) / length
-        # Of all spheres along the axis, the one whose front is nearest to the camera at this pixel: for constant radius R (in the
-        # plane of the line of sight and the axis) the minimum of slope * s - sqrt(R² - (along - s)²).
+        dx = dx if math.hypot(dx, dy) > 1e-3 else 1e-3  # seen exactly along its axis, which then has no direction
+        length = math.hypot(dx, dy)
+        ux, uy, slope = dx / length, dy / length, dz / length
+        r0, r1 = r0 * (1 + wool), r1 * (1 + wool)
+        taper = (r1 - r0) / length
         along, across = px * ux + py * uy, px * uy - py * ux
-        inner = np.sqrt(np.maximum((max(r0, r1) * (1 + wool)) ** 2 - across * across, 0))
-        s = np.clip(along - slope / math.sqrt(1 + slope * slope) * inner, 0, length)
-        r = (r0 + taper * s) * (1 + wool)
-        qx, qy = px - s * ux, py - s * uy
-        square = qx * qx + qy * qy
+        beside = across * across
+        # A capsule is the spheres of radius r0 + taper * s along its axis. At a pixel the front of one is at slope * s minus the root of
+        # (r0 + taper * s)² - (along - s)² - across² = q - m (s - middle of the chord)², m = 1 - taper²; here is the nearest one.
+        m = 1 - taper * taper
+        if m > 0.04:
+            chord, lean = along * (1 / m) + taper * r0 / m, slope / math.sqrt(m * (m + slope * slope))
+            q = chord * chord
+            q *= m
+            q -= along * along
+            q -= beside - r0 * r0
+            s = np.clip(chord - np.sqrt(np.maximum(q, 0)) * lean, 0, length)
+        else:  # so short in the picture that one end covers the other
+            near, wide = (0 if slope > 0 else length), (0 if r0 > r1 else length)
+            s = np.where((along - near) ** 2 + beside < (r0 + taper * near) ** 2, np.float32(near), np.float32(wide))
+        r = s * taper + r0
+        ahead = along - s  # (ahead, across, -front) is the normal, times the radius
+        square = ahead * ahead + beside
         front = np.sqrt(np.maximum(r * r - square, 0))
-        bump: F32 | float = 0.0
+        lift = _project(ahead, across, front, up, ux, uy)
+        shine = _project(ahead, across, front, sun, ux, uy)
+        inv = 1 / np.maximum(r, 1e-6)
+        grain = front * inv * 0.18 + 0.82
         if wool > 0:
-            # The texture is fixed to the body: its rows go around the axis from the back down the left, its columns along it.
-            lateral = qx * side[0] + qy * side[1] - front * side[2]
-            upward = qx * up[0] + qy * up[1] - front * up[2]
-            stretch = math.sqrt(1 + slope * slope) / unit * _PER_METRE
-            lengthwise = (s + (qx * ux + qy * uy - front * slope) * 0.7) * stretch + run
-            # A cheap stand-in for the angle around the axis, -2 .. 2: its share of a square's outline.
-            around = lateral / (np.abs(lateral) + np.abs(upward) + 1e-6)
-            around = np.where(upward < 0, np.copysign(2, lateral) - around, around) * (_TILE / 4)
+            # The texture is fixed to the body: rows from the back down both sides, columns along the axis.
+            around = (np.abs(_project(ahead, across, front, side, ux, uy)) - lift) * (0.8 * per_pixel)
+            stretch = math.sqrt(1 + slope * slope) * per_pixel
+            lengthwise = (s + ahead * 0.7 - front * (0.7 * slope)) * stretch + run
             texel = (around.astype(np.int32) & (_TILE - 1)) * _TILE + (lengthwise.astype(np.int32) & (_TILE - 1))
             bump = lumps.take(texel)
-            r *= (1 + wool * bump) * (1 / (1 + wool))
+            grain *= bump * 0.3 + 1
+            # The fleece dips between the lumps: the same pixel looks at a thinner capsule.
+            thin = r * (bump * (wool / (1 + wool)) + 1 / (1 + wool))
+            if m > 0.04:
+                q += thin * thin - r * r
+                s = np.clip(chord - np.sqrt(np.maximum(q, 0)) * lean, 0, length)
+                ahead = along - s
+                square = ahead * ahead + beside
+            r = thin
             front = np.sqrt(np.maximum(r * r - square, 0))
             run += length * stretch
-        z = (pz0 + slope * s) - front
+        z = s * slope - front
+        z += pz0
         seen = (square < r * r) & (z < depth[where])
-        r = 1 / np.maximum(r, 1e-6)
         np.copyto(depth[where], z, where=seen)
         np.copyto(part[where], i + 1, where=seen)
-        np.copyto(normal[0][where], qx * r, where=seen)
-        np.copyto(normal[1][where], qy * r, where=seen)
-        np.copyto(normal[2][where], -front * r, where=seen)
-        np.copyto(shade[where], bump, where=seen)
+        np.copyto(upward[where], lift * inv, where=seen)
+        np.copyto(sunward[where], shine * inv, where=seen)
+        np.copyto(texture[where], grain, where=seen)
         if spotted:
             np.copyto(spot[where], blotches.take(texel) < spots if spots > 0 else 0, where=seen)
 
-    return _shade(capsules, light, camera, part, normal, shade, spot, left // ss, top // ss, middle)
+    direct, above = np.maximum(sunward, 0) * texture, (upward * 0.38 + 0.62) * texture
+    return _shade(capsules, light, part, direct, above, spot, left // ss, top // ss, middle)
+
+
+def _project(along: F32, across: F32, front: F32, axis: list[float], ux: float, uy: float) -> F32:
+    """Scalar product of the vectors ``along`` and ``across`` a capsule's axis (ux, uy) and ``front`` towards the camera, with ``axis``."""
+    out = along * (axis[0] * ux + axis[1] * uy)
+    out += across * (axis[0] * uy - axis[1] * ux)
+    out -= front * axis[2]
+    return out
 
 
 def _clip(low: F64, high: F64, limit: int) -> tuple[F64, F64]:
@@ -181,31 +209,28 @@ def _clip(low: F64, high: F64, limit: int) -> tuple[F64, F64]:
 def _shade(
     capsules: Capsules,
     light: Light,
-    camera: Camera,
     part: NDArray[np.int16],
-    normal: F32,
-    bump: F32,
+    direct: F32,
+    above: F32,
     spot: F32,
     x: int,
     y: int,
     depth: float,
 ) -> Patch:
-    """Lambert light from the sun, sky light from above, a little darkening towards the outline and between the lumps of fleece."""
-    sun, up = (camera.axes @ light.towards).astype(np.float32), camera.axes[:, 2].astype(np.float32)
-    direct = np.maximum(normal[0] * sun[0] + normal[1] * sun[1] + normal[2] * sun[2], 0)
-    above = 0.62 + 0.38 * (normal[0] * up[0] + normal[1] * up[1] + normal[2] * up[2])
-    texture = (0.82 - 0.18 * normal[2]) * (1 + 0.3 * bump)
-    inside = (part > 0).astype(np.float32)
-    direct *= texture * inside
-    above *= texture * inside
+    """Lambert light from the sun and light from the sky, averaged down. ``direct`` and ``above`` are what arrives of each, with the
+    texture; they are 0 where nothing is."""
+    inside = part > 0
+    cover = _average(inside.astype(np.float32))
     palette = np.concatenate([np.zeros((1, 3), np.float32), capsules.colour])
-    cover = _average(inside)
+    spotted = bool(capsules.spots.any())
     colour = np.empty((*cover.shape, 3), np.float32)
     for channel in range(3):
-        albedo = palette[:, channel][part]
-        if capsules.spots.any():
+        albedo = palette[:, channel].take(part)
+        if spotted:
             albedo += spot * (capsules.second[channel] - albedo)
-        lit = albedo * (direct * np.float32(light.sun[channel]) + above * np.float32(light.sky[channel]))
+        lit = direct * np.float32(light.sun[channel])
+        lit += above * np.float32(light.sky[channel])
+        lit *= albedo
         colour[..., channel] = _average(lit)
     colour /= np.maximum(cover, 1e-6)[..., None]
     np.sqrt(colour, out=colour)

@@ -46,7 +46,7 @@ class Lens:
     """How pictures are taken: optical blur in pixels (sigma), sensor noise in grey levels (sigma)."""
 
     blur: float = 0.45
-    noise: float = 2.0
+    noise: float = 1.5
 
 
 class Studio:
