@@ -10,7 +10,7 @@ import yaml
 
 from foveate.simulate import PastureSettings, simulate
 
-MINIATURE = PastureSettings(seed=3, annotated=4, unannotated=4, test=0, seconds=4.0, fps=10, width=160, height=90, step=0.2)
+MINIATURE = PastureSettings(seed=3, annotated=4, unannotated=4, test=0, seconds=20.0, fps=5, width=160, height=90, step=1.0)
 OUTSIDE = ("logs", ".foveate.lock")
 """What identical runs may differ in: times."""
 
@@ -33,6 +33,8 @@ def make_study(folder: Path, source: Path | None = None, **config: object) -> Pa
         "baselines": {"whole_picture": {"source": "frame", "feature": "cls", "window": 1}},
         **config,
     }
+    if settings["track"]["method"] == "motion":  # it takes none
+        (folder / "prompts" / "prompts.csv").unlink(missing_ok=True)
     (folder / "foveate.yaml").write_text(yaml.safe_dump(settings, sort_keys=False))
     return folder
 

@@ -44,10 +44,8 @@ def go(folder: Path, inside: str = "", number: int = 0, after: str = "") -> subp
 
 @pytest.mark.slow
 def test_kill_in_every_stage(tmp_path: Path) -> None:
-    undisturbed = make_study(tmp_path / "a", track={"method": "propagate", "model": "handcrafted", "short_side": 70})
-    disturbed = make_study(
-        tmp_path / "b", source=undisturbed, track={"method": "propagate", "model": "handcrafted", "short_side": 70}
-    )
+    undisturbed = make_study(tmp_path / "a")
+    disturbed = make_study(tmp_path / "b", source=undisturbed)
     result = go(undisturbed)
     assert result.returncode == 0, result.stderr
     for inside, number, after in KILLS:

@@ -14,6 +14,9 @@ from foveate.project import Project
 from foveate.run import STAGES, run, status
 from foveate.store import read_parquet
 from tests.pipeline import contents, make_study
+from tests.videos import sound_only
+
+pytestmark = pytest.mark.filterwarnings("ignore:the model 'handcrafted':UserWarning")
 
 
 @pytest.fixture(scope="module")
@@ -90,20 +93,15 @@ def test_command_line_says_what_is_wrong(copy: Path, capsys: pytest.CaptureFixtu
 
 
 def test_bad_videos_do_not_stop_the_others(finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    import av
-
     folder = make_study(tmp_path / "study", source=finished)
     footage = folder / "footage"
     good = (footage / "pen_05.mp4").read_bytes()
     (footage / "truncated.mp4").write_bytes(good[: len(good) // 2])
     (footage / "empty.mp4").write_bytes(b"")
-    with av.open(str(footage / "sound.mp4"), "w") as container:
-        stream = container.add_stream("aac", rate=48_000, layout="mono")
-        container.mux(stream.encode(av.AudioFrame("fltp", "mono", 1024)))
-        container.mux(stream.encode(None))
+    sound_only(footage / "sound.mp4")
     with (folder / "videos.csv").open("a") as handle:
         for name in ("truncated", "empty", "sound", "missing"):
-            handle.write(f"{name},{name}.mp4,,,control,{name}\n")
+            handle.write(f"{name},{name}.mp4,,,control,sheep_05\n")
     assert main(["run", "-p", str(folder), "--workers", "2"]) == 1
     said = " ".join(capsys.readouterr().err.split())
     for name, row in (("truncated", 10), ("empty", 11), ("sound", 12), ("missing", 13)):
