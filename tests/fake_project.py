@@ -275,7 +275,7 @@ def finish(project: Project, test: bool = False) -> None:
     for k, video in enumerate(project.videos):
         timeline.run(project, video)
         (subject,) = video.subjects
-        seal(track.artefact(project, video), {"part-00000.parquet": track_table(video, subject, k)})
+        seal(track.artefact(project, video), {"part-00000.parquet": track_table(video, subject, k)}, {"prompt": "click"})
         seal(crops.artefact(project, video), {f"full/{subject}/part-00000.parquet": crop_table(video, subject, k)})
         seal(embed.artefact(project, video), {})
     if not annotations.annotation_files(project):

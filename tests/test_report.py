@@ -153,6 +153,7 @@ def test_every_video_has_pictures_and_ethogram(copy: Project) -> None:
             for svg in found.all("svg")
         )
     assert any(alt.endswith("lost") for alt in alts)
+    assert found.text("tracks").count("followed by propagate from a click") == len(copy.videos)
     text = found.text("ethograms")
     assert text.count("out-of-fold prediction") == 2  # two training videos
     assert text.count("prediction of the final probe") == 1  # the test video; the unannotated one goes without saying

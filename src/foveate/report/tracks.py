@@ -112,9 +112,14 @@ def _sheet(project: Project, video: Video, sources: Sources) -> Sheet:
     )
 
 
+_STARTED = {"click": "a click", "box": "a box", "mask": "a mask", "saliency": "what stands out", "motion": "what moves"}
+
+
 def how(project: Project, facts: Mapping[str, Any]) -> str:
     """``propagate from a click``: the tracker and what it started from."""
-    return project.config.track.method
+    kinds = [_STARTED.get(kind, kind) for kind in str(facts.get("prompt", "")).split("+") if kind]
+    start = f" from {' and '.join(kinds)}" if kinds and project.config.track.method != "motion" else ""
+    return f"{project.config.track.method}{start}"
 
 
 def _rows(
