@@ -240,7 +240,7 @@ def test_an_unfinished_video_is_named_and_the_page_made_again_when_it_is_there(c
     kept.rename(copy.folder / "aside")
     first = report.run(copy)
     found = Page(first.path(report.PAGE).read_text(encoding="utf-8"))
-    assert "not finished for 1 of 4 videos: v1" in found.text("provenance")
+    assert "missing or outdated for 1 of 4 videos: v1" in found.text("provenance")
     assert not any((image["alt"] or "").startswith("v1 at") for image in found.all("img"))
     assert any((image["alt"] or "").startswith("v2 at") for image in found.all("img"))
     (copy.folder / "aside").rename(kept)

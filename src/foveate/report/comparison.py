@@ -146,7 +146,8 @@ def _share(text: str) -> str:
 
 
 def _signed(text: str) -> str:
-    return f"{float(text):+.2f}".replace("-", "−")
+    value = f"{float(text):+.2f}".replace("-", "−")
+    return "0.00" if value[1:] == "0.00" else value
 
 
 def p_text(text: str) -> str:

@@ -170,7 +170,7 @@ def tiles(
         out += [
             Tile("of video analysed", value, unit),
             Tile("frames analysed", f"{frames:,}".replace(",", "\u202f")),
-            Tile("of frames with the animal seen", percent(seen / of)),
+            Tile("of frames with a tracked animal", percent(seen / of)),
         ]
     if scored is not None:
         out += [
@@ -190,7 +190,7 @@ def _tracks_text(followed: list[tracks.Sheet], pictured: list[tracks.Sheet]) -> 
     seen = sum(sheet.seen for sheet in followed) / max(1, sum(sheet.frames for sheet in followed))
     below = sum(sheet.share_seen < 0.9 for sheet in followed)
     text = (
-        f"Over all videos the animal was seen in {percent(seen)} of the analysed frames"
+        f"Over all videos the tracker saw the animal in {percent(seen)} of the analysed frames"
         + (f"; in {below} of {len(followed)} videos in fewer than 90 %." if below else "; in every video in at least 90 %.")
         + " The outline is what the tracker took for the animal. Look at it: a behaviour can only be recognised where it is right."
     )
@@ -252,6 +252,12 @@ def percent(share: float) -> str:
     return f"{share * 100:.0f} %"
 
 
+def signed(value: float) -> str:
+    """A difference with its sign: ``+0.08``, ``−0.13``, ``0.00``."""
+    text = f"{value:+.2f}".replace("-", "−")
+    return "0.00" if text[1:] == "0.00" else text
+
+
 def render(context: dict[str, Any]) -> str:
     """Fill the template. Everything that is not markup of the template is escaped."""
     import jinja2
@@ -266,7 +272,7 @@ def render(context: dict[str, Any]) -> str:
         "interval": scores.interval,
         "count": lambda value: "–" if value is None else f"{value:,}".replace(",", "\u202f"),
         "fixed": lambda value, digits: f"{value:.{digits}f}",
-        "signed": lambda value: f"{value:+.2f}".replace("-", "−"),
+        "signed": signed,
         "tint": lambda place: "rgb({} {} {})".format(*sheets.TINTS[place % len(sheets.TINTS)]),
     }
     template = environment.from_string((folder / "template.html.j2").read_text(encoding="utf-8"))

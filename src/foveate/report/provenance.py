@@ -109,7 +109,7 @@ def _unfinished(project: Project, sources: Sources) -> list[Problem]:
         problems += _recorded(f"{video.name}, stage {{}}", sources, expected, video.name, project)
         problems += _broken(video, sources)
     for stage, names in waiting.items():
-        text = f"not finished for {len(names)} of {len(project.videos)} videos: {', '.join(names)}"
+        text = f"missing or outdated for {len(names)} of {len(project.videos)} videos: {', '.join(names)}"
         problems.append(Problem(f"stage {stage}", text, "`foveate status` says why, `foveate run` goes on"))
     for stage in ("labels", "probe", "compare"):
         for item in sources.stages[stage]:

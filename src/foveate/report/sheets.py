@@ -116,7 +116,7 @@ def _tint(pixels: NDArray[np.float32], mask: NDArray[np.bool_], colour: tuple[in
     inner[:, 1:] &= mask[:, :-1]
     inner[:, :-1] &= mask[:, 1:]
     tone = np.asarray(colour, dtype=np.float32)
-    pixels[inner] = 0.78 * pixels[inner] + 0.22 * tone
+    pixels[inner] = 0.84 * pixels[inner] + 0.16 * tone
     pixels[mask & ~inner] = 0.1 * pixels[mask & ~inner] + 0.9 * tone
 
 

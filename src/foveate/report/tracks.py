@@ -105,6 +105,8 @@ def _sheet(project: Project, video: Video, sources: Sources) -> Sheet:
         _followed(str(view), str(subject), tints[subject], rows, analysed, duration)
         for (view, subject), rows in table.groupby(["view", "subject"], sort=True)
     ]
+    order = {name: k for k, name in enumerate(project.config.views)}
+    followed.sort(key=lambda track: (order.get(track.view, 0), track.subject))
     facts = sources.get("track", video.name).facts()
     anywhere = table["state"].isin(SEEN).groupby([table["subject"], table["frame"]]).any()
     return Sheet(
