@@ -199,6 +199,7 @@ def main() -> None:
             "what": f"stage embed ({MODEL}, crops of 256 px) as share of the bare forward pass, 1 torch thread, wall seconds",
             "load_average_at_start": load,
             "median_share_of_bare_forward": median,
+            "median_share_in_cpu_seconds": {name: statistics.median(found["ratio_cpu"]) for name, found in ratios.items()},
             "stage": ratios,
             "forward_images_per_cpu_second_one_core": variants,
             "forward_images_per_second_224_px": {k: round(statistics.median(v), 2) for k, v in spread.items()},
