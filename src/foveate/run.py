@@ -186,6 +186,10 @@ def _annotated(project: Project) -> set[str]:
 
 def _collect_problems(project: Project, stage: str, outcome: Outcome) -> None:
     """Problems that a stage could go on with are written into its facts; they are failures of the run all the same."""
+    if stage == "track":
+        from foveate.track.prompts import strangers
+
+        outcome.failures += [Failure(stage, "prompts.csv", error) for error in strangers(project)]
     if stage not in ("labels", "probe", "compare"):
         return
     names = list(project.config.probes) if stage == "probe" else ["default"]

@@ -76,15 +76,14 @@ def add_prompts(project: Project, texts: Sequence[str]) -> None:
         FoveateError: see ``parse_prompt`` and ``check``; nothing is written then.
     """
     path = project.folder / FOLDER / TABLE
-    there = _read(project) if path.exists() else []
-    known = {tuple(prompt.relevant().values()) for prompt in there}
     fresh = []
     for text in texts:
         prompt = parse_prompt(text, project)
         prompt = replace(prompt, view=_only(prompt.view, _view_names(project), "view", text, prompt))
         subjects = project.video(prompt.video).subjects
         prompt = replace(prompt, subject=_only("", subjects, "subject", text, prompt))
-        if tuple(prompt.relevant().values()) not in known:
+        there = _read(project, project.video(prompt.video)) if path.exists() else []
+        if prompt.relevant() not in [other.relevant() for other in [*there, *fresh]]:
             fresh.append(prompt)
     if not fresh:
         return
@@ -126,22 +125,36 @@ def _only(name: str, names: Sequence[str], what: str, text: str, prompt: Prompt)
     raise FoveateError(f"--prompt {text!r}: there is no {what} {name!r}; {where}", remedy="correct it")
 
 
-def _read(project: Project) -> list[Prompt]:
-    """All rows of prompts.csv, checked as far as that goes without opening a video."""
+def strangers(project: Project) -> list[FoveateError]:
+    """One error for each row of prompts.csv whose video is not in videos.csv; such rows stop nobody."""
+    path = project.folder / FOLDER / TABLE
+    known = {video.name for video in project.videos}
+    rows = read_csv(path, ("video",)) if path.exists() else []
+    return [
+        FoveateError(
+            f"there is no video {cells['video']!r} in videos.csv", file=path, row=row, remedy="correct the name, or remove the row"
+        )
+        for row, cells in rows
+        if cells["video"] not in known
+    ]
+
+
+def _read(project: Project, video: Video) -> list[Prompt]:
+    """The rows of one video in prompts.csv, checked as far as that goes without opening it. Others' wrong rows are not its concern."""
     path = project.folder / FOLDER / TABLE
     views, prompts = _view_names(project), []
     for row, cells in read_csv(path, ("video", "frame", "kind")):
+        if cells["video"] != video.name:
+            continue
 
         def wrong(problem: str, remedy: str, row: int = row) -> FoveateError:
             return FoveateError(problem, file=path, row=row, remedy=remedy)
 
-        if cells["video"] not in {video.name for video in project.videos}:
-            raise wrong(f"there is no video {cells['video']!r} in videos.csv", "correct the name, or remove the row")
         kind = cells["kind"] or "point"
         if kind not in ("point", "box", "mask"):
             raise wrong(f"kind {kind!r} is not point, box or mask", "correct it")
         named = {}
-        for what, names in (("view", views), ("subject", project.video(cells["video"]).subjects)):
+        for what, names in (("view", views), ("subject", video.subjects)):
             name = cells.get(what, "") or (names[0] if len(names) == 1 else "")
             if name not in names:
                 problem = f"there is no {what} {name!r}" if name else f"the {what} is empty, and there are {len(names)}"
@@ -171,10 +184,10 @@ def load_prompts(project: Project, video: Video) -> tuple[Prompt, ...]:
     """The prompts of one video by frame, view and subject.
 
     Raises:
-        FoveateError: a wrong row (of any video: names are checked together), or two rows for one subject in one frame.
+        FoveateError: a wrong row of this video, or two rows for one subject in one frame.
     """
     path = project.folder / FOLDER / TABLE
-    own = [prompt for prompt in _read(project) if prompt.video == video.name] if path.exists() else []
+    own = _read(project, video) if path.exists() else []
     own.sort(key=lambda prompt: (prompt.frame, prompt.view, prompt.subject))
     for one, other in itertools.pairwise(own):
         if (one.frame, one.view, one.subject) == (other.frame, other.view, other.subject):
