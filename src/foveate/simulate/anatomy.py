@@ -219,7 +219,7 @@ def pose(build: Build, motion: Motion) -> Capsules:
 def _legs(build: Build, motion: Motion, chest: F64, rump: F64, fore: F64, rear: F64, fleece: F64, shank: F64) -> list[_Part]:
     """Four legs. A foot on the ground goes backwards under the body as fast as the body goes forwards, then swings ahead."""
     k, parts = build.size, []
-    upper, lower, foot = 0.53 * k * build.leg, 0.52 * k * build.leg, 0.028 * k
+    upper, lower, foot = 0.495 * k * build.leg, 0.485 * k * build.leg, 0.028 * k
     spread, stand = 0.5 * k * build.girth, motion.stand[:, None]
     # Lateral sequence walk: left hind, left fore, right hind, right fore.
     for front, sign, offset in ((False, 1, 0.0), (True, 1, 0.25), (False, -1, 0.5), (True, -1, 0.75)):

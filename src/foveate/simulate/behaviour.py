@@ -158,13 +158,14 @@ class Shares:
 
 def draw_shares(lying: float, rng: np.random.Generator) -> Shares:
     """One animal's shares: around ``lying`` for lying, and distributions that do not depend on it for all else."""
-    left, right = rng.uniform(0.115, 0.145), rng.uniform(0.115, 0.145)
+    turning, favourite = rng.uniform(0.24, 0.29), rng.uniform(0.68, 0.72)  # most animals have a side they prefer
+    left, right = rng.permutation([favourite * turning, (1 - favourite) * turning]).tolist()
     return Shares(
-        lying=float(np.clip(lying + rng.normal(0, 0.04), 0.09, 0.5)),
+        lying=float(np.clip(lying + rng.normal(0, 0.03), 0.09, 0.5)),
         moving=left + right + rng.uniform(0.055, 0.075),
         turning_left=left,
         turning_right=right,
-        eating=float(np.clip(rng.normal(0.19, 0.04), 0.11, 0.27)),
+        eating=float(np.clip(rng.normal(0.18, 0.03), 0.11, 0.25)),
         head_up=float(np.clip(rng.normal(0.19, 0.04), 0.11, 0.27)),
     )
 
@@ -213,7 +214,7 @@ def _draw_walks(shares: Shares, seconds: float, rng: np.random.Generator) -> lis
         (shares.turning_right, ("moving", "turning_right")),
     ):
         total = max(1.5, share * seconds)
-        pieces += [(length, shown) for length in _split(total, max(1, int(total / 3)), 1.5, rng)]
+        pieces += [(length, shown) for length in _split(total, max(1, int(total / 5)), 1.5, rng)]
     total = max(1.3, straight * seconds)
     pieces += [(length, ("moving",)) for length in _split(total, max(1, int(total / 2.5)), 1.3, rng)]
     pieces = [pieces[i] for i in rng.permutation(len(pieces))]

@@ -52,7 +52,7 @@ class PastureSettings:
     width: int = 480  # of one view; the picture holds two, one above the other
     height: int = 270
     step: float = 0.4  # seconds between analysed frames
-    lying: tuple[float, float] = (0.14, 0.42)  # mean share of time lying in control and treatment: the planted difference
+    lying: tuple[float, float] = (0.11, 0.44)  # mean share of time lying in control and treatment: the planted difference
     difficulty: Difficulty = field(default_factory=Difficulty)
 
 
