@@ -76,7 +76,7 @@ def add_prompts(project: Project, texts: Sequence[str]) -> None:
         FoveateError: see ``parse_prompt`` and ``check``; nothing is written then.
     """
     path = project.folder / FOLDER / TABLE
-    fresh = []
+    fresh: list[Prompt] = []
     for text in texts:
         prompt = parse_prompt(text, project)
         prompt = replace(prompt, view=_only(prompt.view, _view_names(project), "view", text, prompt))
