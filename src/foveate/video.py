@@ -163,9 +163,12 @@ def _check(path: Path, timeline: Timeline) -> Timeline | None:
             packets = container.demux(stream) if begin <= 0 else _seek(container, stream, timeline, begin)
             if packets is None:
                 return None
-            tail = [f.pts for f in _decode(packets, stream) if f.pts is None or begin < 0 or f.pts >= timeline.pts[begin]]
+            pictures = [(f.pts, f.is_corrupt) for f in _decode(packets, stream)]
+        tail = [pts for pts, _ in pictures if pts is None or begin < 0 or pts >= timeline.pts[begin]]
         if list(dict.fromkeys(tail)) != timeline.pts[max(begin, 0) :].tolist():
             return None
+        # Parameter sets that stand in the stream and contradict the header are lost by a jump: all that follows is garbage.
+        shape["seekable"] = begin <= 0 or not pictures[0][1]
     return replace(timeline, **shape)
 
 
