@@ -17,7 +17,7 @@ from tests import fake_project
 
 BASELINES = {"baselines": {"full frame": {"source": "frame", "feature": "cls"}, "single": {"window": 1}}}
 
-VOID = {"meta", "link", "img", "br", "path"}
+VOID = {"meta", "link", "img", "br", "wbr", "path"}
 
 
 class Page(HTMLParser):

@@ -273,6 +273,7 @@ def render(context: dict[str, Any]) -> str:
         "count": lambda value: "–" if value is None else f"{value:,}".replace(",", "\u202f"),
         "fixed": lambda value, digits: f"{value:.{digits}f}",
         "signed": signed,
+        "breakable": lambda name: Markup("_<wbr>").join(str(name).split("_")),
         "tint": lambda place: "rgb({} {} {})".format(*sheets.TINTS[place % len(sheets.TINTS)]),
     }
     template = environment.from_string((folder / "template.html.j2").read_text(encoding="utf-8"))
