@@ -8,6 +8,7 @@ A subject that never moves cannot be found.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -201,10 +202,11 @@ def follow(scene: Scene, progress: Progress) -> dict[str, Any]:
     _, first, memory = scene.saved() or ("forward", 0, {})
     last = {name: _place(memory[name]) if name in memory else None for name in views}
     total = len(scene.analysed)
+    stream = scene.pictures(scene.analysed.frame[first * len(scene.frames(0)) :].tolist())
     for part in range(first, scene.parts):
         rows: list[Row] = []
-        frames = scene.frames(part).tolist()
-        for done, (frame, picture) in enumerate(scene.pictures(frames), part * len(scene.frames(0)) + 1):
+        pictures = itertools.islice(stream, len(scene.frames(part)))
+        for done, (frame, picture) in enumerate(pictures, part * len(scene.frames(0)) + 1):
             rows += _rows(scene, frame, picture, empty, last)
             progress(done, total)
         scene.write(part_name(part), rows)

@@ -7,6 +7,7 @@ short forward runs, whose tokens alone are held in memory. Results of the backwa
 
 from __future__ import annotations
 
+import itertools
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 
     from foveate.models.pretrained import Backbone
 
-CHUNK = 16  # frames decoded and embedded together
+FORWARD, BACKWARD = 16, 64  # frames held in memory together; backward, each such run costs a jump to a keyframe
 SURE = 0.6  # a mask whose mean label is lower is uncertain
 SAME = 0.3  # so is one that the prompted frames alone would not call the subject
 
@@ -135,6 +136,7 @@ class Sweep:
     def __init__(self, scene: Scene, starts: Sequence[Start]) -> None:
         self.scene, self.starts, self.settings = scene, starts, scene.project.config.track
         self.trackers: dict[str, Propagator] = {}
+        self.stream: Iterator[tuple[int, Picture | None]] | None = None
 
     @cached_property
     def backbone(self) -> Backbone:
@@ -163,12 +165,26 @@ class Sweep:
         starts = self.scene.analysed.frame[:: len(self.scene.frames(0))]
         return int(np.searchsorted(starts, frame, side="right")) - 1
 
-    def part(self, part: int, *, backward: bool, tick: Any) -> Iterator[Row]:
-        """Rows of the part's analysed frames for all views and subjects. Prompted frames in between are visited, too."""
-        wanted = {int(frame) for frame in self.scene.frames(part)}
+    def positions(self, part: int) -> list[int]:
+        """Frames visited in one part: the analysed ones, and prompted ones in between."""
         extra = {start.frame for start in self.starts if self.part_of(start.frame) == part}
-        positions = sorted(wanted | extra)
-        chunks = [positions[i : i + CHUNK] for i in range(0, len(positions), CHUNK)]
+        return sorted({*self.scene.frames(part).tolist(), *extra})
+
+    def _pictures(self, frames: Sequence[int], backward: bool) -> Iterator[tuple[int, Picture | None]]:
+        """Backward: a short run of its own. Forward: one read of the footage for all that is left of it."""
+        if backward:
+            return self.scene.pictures(frames)
+        if self.stream is None:
+            rest = [f for part in range(self.part_of(frames[0]), self.scene.parts) for f in self.positions(part)]
+            self.stream = self.scene.pictures(rest[rest.index(frames[0]) :])
+        return itertools.islice(self.stream, len(frames))
+
+    def part(self, part: int, *, backward: bool, tick: Any) -> Iterator[Row]:
+        """Rows of the part's analysed frames, for all views and subjects."""
+        wanted = {int(frame) for frame in self.scene.frames(part)}
+        positions = self.positions(part)
+        size = BACKWARD if backward else FORWARD
+        chunks = [positions[i : i + size] for i in range(0, len(positions), size)]
         for chunk in reversed(chunks) if backward else chunks:
             for row in self._chunk(chunk, backward):
                 if row["frame"] in wanted:
@@ -186,7 +202,7 @@ class Sweep:
             return
         small: dict[str, dict[int, Picture]] = {name: {} for name in active}
         gone = set(frames)
-        for frame, picture in self.scene.pictures(frames) if active else ():
+        for frame, picture in self._pictures(frames, backward) if active else ():
             if picture is not None:
                 gone.discard(frame)
                 for name in active:

@@ -132,7 +132,10 @@ def strangers(project: Project) -> list[FoveateError]:
     rows = read_csv(path, ("video",)) if path.exists() else []
     return [
         FoveateError(
-            f"there is no video {cells['video']!r} in videos.csv", file=path, row=row, remedy="correct the name, or remove the row"
+            f"there is no video {cells['video']!r} in videos.csv",
+            file=path,
+            row=row,
+            remedy="correct the name, or remove the row",
         )
         for row, cells in rows
         if cells["video"] not in known

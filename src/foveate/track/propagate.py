@@ -31,6 +31,11 @@ TRUST = 0.1  # added to the cosine with a prompted frame
 PROMPTS = 4  # prompted frames kept: the first and the newest
 GONE = 0.35  # of the prompt's peak: a subject whose strongest label is weaker is lost
 APART = 0.2  # share of the main part's weight that a part lying apart needs, beside having been there before
+FAR = 0.25  # weight of a part that does not touch where the subject was, against one that does
+DWINDLED, RETURNED = (
+    0.1,
+    0.25,
+)  # share of its size that a subject must have left, of recent frames or, after a loss, of the prompt
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,8 +98,8 @@ def vote(query: Tensor, memories: Sequence[Voters], topk: int, temperature: floa
 def keep_connected(labels: Tensor, before: Tensor | None, level: float) -> Tensor:
     """Labels [rows, columns] without the parts that lie apart.
 
-    Kept: the heaviest part, among those that touch the labels ``before`` if any does, and further parts that mostly lie where labels were
-    before and weigh enough. A part is a set of patches above ``level`` that touch, corners included.
+    Kept: the heaviest part, where one that does not touch the labels ``before`` counts less, and further parts that mostly lie where labels
+    were before and weigh enough. A part is a set of patches above ``level`` that touch, corners included.
     """
     import numpy as np
     import torch
@@ -111,7 +116,7 @@ def keep_connected(labels: Tensor, before: Tensor | None, level: float) -> Tenso
     if before is not None and bool((before > level).any()):
         there = binary_dilation(before.numpy() > level)
         share = np.bincount(part.ravel(), there.ravel(), count + 1)[1:] / np.bincount(part.ravel(), minlength=count + 1)[1:]
-    main = int(np.where(share > 0, weight, 0).argmax()) if (share > 0).any() else int(weight.argmax())
+    main = int((weight * np.where(share > 0, 1, FAR)).argmax())
     keep = (numbers == main + 1) | ((share > 0.5) & (weight > APART * weight[main]))
     kept = np.isin(part, numbers[keep])
     gone = binary_dilation((part > 0) & ~kept, np.ones((3, 3))) & ~kept  # with the faint rim around it
@@ -187,25 +192,35 @@ class Propagator:
         prompts: list[Voters] = [(m.tokens, m.labels[:, subject], None, TRUST) for m in self.prompted if m.given[subject]]
         recent = [m for m in self.recent if m.known[subject]]
         peak = max(float(labels.max()) for _, labels, _, _ in prompts)
-        labels = torch.zeros(self.rows * self.columns)
-        before = recent[-1].labels[:, subject].view(self.rows, self.columns) if recent else None
-        if before is not None:
-            # A label cannot travel further than the radius, so only patches that near to one can get any.
+        # What the prompted frames alone say, anywhere; this is all there is when the subject has not been seen for a while.
+        labels = vote(query, prompts, topk, temperature)
+        before = None
+        if recent:
+            before = recent[-1].labels[:, subject].view(self.rows, self.columns)
             reach = torch.stack([m.labels[:, subject] for m in recent]).amax(0).view(1, 1, self.rows, self.columns)
             reach = functional.max_pool2d(reach, 2 * radius + 1, 1, radius).flatten()
-            at = torch.nonzero(reach > 0.02 * peak).flatten()
-        else:  # not seen for a while: anywhere, by the prompted frames alone
-            at = torch.arange(self.rows * self.columns)
-        near = self._near(at, radius)
-        others: list[Voters] = [(m.tokens, m.labels[:, subject], near, 0.0) for m in recent if not m.given[subject]]
-        labels[at] = vote(query[at], prompts + others, topk, temperature)
+            # Elsewhere the recent frames could only take labels away, and there are none.
+            at = torch.nonzero((reach > 0.02 * peak) | (labels > 0.1 * peak)).flatten()
+            near = self._near(at, radius)
+            others: list[Voters] = [(m.tokens, m.labels[:, subject], near, 0.0) for m in recent if not m.given[subject]]
+            labels[at] = vote(query[at], prompts + others, topk, temperature)
         grid = keep_connected(labels.view(self.rows, self.columns), before, 0.3 * peak)
-        top = float(grid.max())
-        if top < GONE * peak or (before is None and not self._large_enough(grid, subject, peak)):
-            return Found(torch.zeros_like(grid), peak, 0.0)
-        inside = torch.nonzero((grid > 0.5 * top).flatten()).flatten()
+        nowhere = Found(torch.zeros_like(grid), peak, 0.0)
+        if float(grid.max()) < GONE * peak or self._weight(grid.flatten(), peak) < self._least(subject, peak):
+            return nowhere
+        inside = torch.nonzero((grid > 0.5 * float(grid.max())).flatten()).flatten()
         agreed = vote(query[inside], prompts, topk, temperature) / peak
         return Found(grid, peak, min(1.0, float(agreed.mean())))
+
+    def _weight(self, labels: Tensor, peak: float) -> float:
+        return float(labels.where(labels > 0.3 * peak, 0.0).sum())
+
+    def _least(self, subject: int, peak: float) -> float:
+        """Something smaller is not taken for the subject. It may dwindle a little at a time, but after a loss it must have come back."""
+        recent = [self._weight(m.labels[:, subject], peak) for m in self.recent if m.known[subject]]
+        if recent:
+            return DWINDLED * max(recent)
+        return RETURNED * min(self._weight(m.labels[:, subject], peak) for m in self.prompted if m.given[subject])
 
     def _near(self, at: Tensor, radius: int) -> Tensor:
         """bool[Q, P]: which patches lie within the radius (in both directions) of the patches ``at``."""
@@ -214,11 +229,6 @@ class Propagator:
         place = torch.arange(self.rows * self.columns)
         row, column = place // self.columns, place % self.columns
         return ((row[at, None] - row).abs() <= radius) & ((column[at, None] - column).abs() <= radius)
-
-    def _large_enough(self, grid: Tensor, subject: int, peak: float) -> bool:
-        """After a loss, something is taken for the subject only if it is at least a quarter of its size."""
-        sizes = [float(m.labels[:, subject].sum()) for m in self.prompted if m.given[subject]]
-        return float(grid.where(grid > 0.3 * peak, 0.0).sum()) >= 0.25 * min(sizes)
 
     # --- what is kept on disk between segments ---
 

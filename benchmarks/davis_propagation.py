@@ -1,0 +1,116 @@
+"""The tracker `propagate` on eight DAVIS 2016 sequences: given the mask of the first frame, how well are the later ones found?
+
+    FOVEATE_DATA=... python benchmarks/davis_propagation.py [SEQUENCE ...]
+
+Settings are the defaults of `track`. They were tuned on blackswan, dance-jump, hike and mallard-fly; the other four are only reported.
+J: region IoU, mean over frames 1.. of a sequence, then over sequences. share: part of the subject's pixels that lies inside the crop (the
+mask's box + 10 % on each side, extended to a square, no smoothing), averaged alike; 0 where nothing was found.
+One JSON cell per sequence; only missing cells are run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from cells import RESULTS, footage, write_cell
+from numpy.typing import NDArray
+from PIL import Image
+
+from foveate import masks
+from foveate.crops import geometry
+from foveate.models.pretrained import load_backbone
+from foveate.project import CropSettings, TrackSettings, View
+from foveate.track.pixels import to_mask
+from foveate.track.propagate import DEPTH, Propagator
+from foveate.track.scene import cut
+
+TUNED = ("blackswan", "dance-jump", "hike", "mallard-fly")
+REPORTED = ("dog-agility", "horsejump-low", "lucia", "rollerblade")
+FOLDER = RESULTS / "davis_propagation"
+
+
+def share_in_crop(found: NDArray[np.bool_], truth: NDArray[np.bool_]) -> float:
+    """Part of the true pixels whose centre lies in the square crop around the mask that was found."""
+    box = masks.box(found)
+    if box is None:
+        return 0.0
+    height, width = truth.shape
+    one = np.zeros(1)
+    place = geometry(
+        np.array([box], float), one, one.astype(np.int64), View(x=0, y=0, w=width, h=height), CropSettings(smooth=0)
+    )
+    x, y, w, h = place.source[0]
+    down, across = np.arange(height) + 0.5, np.arange(width) + 0.5
+    inside = np.outer((down >= y) & (down < y + h), (across >= x) & (across < x + w))
+    return float((truth & inside).sum() / truth.sum())
+
+
+def run_sequence(folder: Path, name: str, settings: TrackSettings) -> dict[str, object]:
+    pictures = sorted((folder / "JPEGImages" / "480p" / name).glob("*.jpg"))
+    truths = [folder / "Annotations" / "480p" / name / f"{path.stem}.png" for path in pictures]
+    backbone = load_backbone(settings.model, depth=DEPTH)
+    tracker: Propagator | None = None
+    overlaps, shares, lost, seconds = [], [], 0, 0.0
+    for path, truth_path in zip(pictures, truths, strict=True):
+        picture = np.asarray(Image.open(path).convert("RGB"))
+        truth = np.asarray(Image.open(truth_path).convert("L")) > 127
+        height, width = truth.shape
+        start = time.perf_counter()
+        zoom = settings.short_side / min(height, width) / backbone.patch
+        rows, columns = round(height * zoom), round(width * zoom)
+        small = cut(picture, View(x=0, y=0, w=width, h=height), rows * backbone.patch, columns * backbone.patch)
+        tokens = backbone.patch_tokens(torch.from_numpy(small.copy()).permute(2, 0, 1)[None])[0]
+        if tracker is None:
+            tracker = Propagator(settings, rows, columns, 1)
+            tracker.step(tokens, {0: torch.from_numpy(masks.coverage(truth, rows, columns))})
+            continue
+        found = tracker.step(tokens)[0]
+        assert found is not None
+        mask, _ = to_mask((found.labels / found.peak).clamp(max=1).numpy(), small, height, width)
+        seconds += time.perf_counter() - start
+        union = (mask | truth).sum()
+        overlaps.append(float((mask & truth).sum() / union) if union else 1.0)
+        if truth.any():
+            shares.append(share_in_crop(mask, truth))
+        lost += not mask.any()
+    return {
+        "what": "DAVIS 2016, masks propagated from the first frame",
+        "sequence": name,
+        "half": "tuned" if name in TUNED else "reported",
+        "settings": {**settings.relevant(), "depth": DEPTH},
+        "J": round(float(np.mean(overlaps)), 4),
+        "share": round(float(np.mean(shares)), 4),
+        "frames": len(overlaps),
+        "lost": lost,
+        "seconds_per_frame": round(seconds / len(overlaps), 3),
+        "threads": torch.get_num_threads(),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("sequences", nargs="*", choices=(*TUNED, *REPORTED, []), help="default: all")
+    names = parser.parse_args().sequences or (*TUNED, *REPORTED)
+    torch.set_num_threads(1)
+    data, settings = footage() / "davis2016", TrackSettings()
+    for name in names:
+        path = FOLDER / f"{name}.json"
+        if not path.exists():
+            write_cell(path, run_sequence(data, name, settings))
+    for title, half in (("tuned on", TUNED), ("reported", REPORTED)):
+        print(f"\n{title:16} {'J':>6} {'share':>6}  lost")
+        cells = {name: json.loads((FOLDER / f"{name}.json").read_text()) for name in half if (FOLDER / f"{name}.json").exists()}
+        for name, cell in cells.items():
+            print(f"{name:16} {cell['J']:6.3f} {cell['share']:6.3f}  {cell['lost']} of {cell['frames']}")
+        if len(cells) == len(half):
+            means = [np.mean([cell[key] for cell in cells.values()]) for key in ("J", "share")]
+            print(f"{'mean':16} {means[0]:6.3f} {means[1]:6.3f}")
+
+
+if __name__ == "__main__":
+    main()
