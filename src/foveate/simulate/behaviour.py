@@ -158,8 +158,7 @@ class Shares:
 
 def draw_shares(lying: float, rng: np.random.Generator) -> Shares:
     """One animal's shares: around ``lying`` for lying, and distributions that do not depend on it for all else."""
-    turning, favourite = rng.uniform(0.24, 0.29), rng.uniform(0.68, 0.72)  # most animals have a side they prefer
-    left, right = rng.permutation([favourite * turning, (1 - favourite) * turning]).tolist()
+    left, right = rng.uniform(0.12, 0.145), rng.uniform(0.12, 0.145)
     return Shares(
         lying=float(np.clip(lying + rng.normal(0, 0.03), 0.09, 0.5)),
         moving=left + right + rng.uniform(0.055, 0.075),
