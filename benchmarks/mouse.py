@@ -67,16 +67,14 @@ def make_project(data: Path, folder: Path) -> Project:
         source = data / "clips" / "bsoid_mouse" / f"{behaviour}_hstacked.mp4"
         if not (tiles / f"{behaviour}_right.mp4").exists():
             cut_tiles(source, tiles, behaviour)
-        for i, position in enumerate(POSITIONS):
+        for position in POSITIONS:
             name = f"{behaviour}_{position}"
             duration = read_timeline(tiles / f"{name}.mp4").duration
             rows.append((name, f"{name}.mp4", f"tile_{position}"))
             labels.append((name, f"tile_{position}", behaviour, 0, f"{duration:.6f}"))
             if (source.name, position) in clicks:
                 x, y = clicks[source.name, position]
-                prompts.append(
-                    (name, "full", f"tile_{position}", 0, "point", x - i * TILE if x >= i * TILE else x, y, "", "", "")
-                )
+                prompts.append((name, "full", f"tile_{position}", 0, "point", x, y, "", "", ""))
     write_rows(folder / "videos.csv", ("video", "path", "subjects"), rows)
     write_rows(folder / "annotations" / "annotations.csv", ("video", "subject", "behaviour", "start", "stop"), labels)
     header = ("video", "view", "subject", "frame", "kind", "x", "y", "w", "h", "mask")
@@ -109,7 +107,7 @@ def write_rows(path: Path, header: tuple[str, ...], rows: list[tuple[object, ...
 def score(project: Project, name: str) -> dict[str, object]:
     """Balanced accuracy of the most probable behaviour, per held-out tile position and over all rows."""
     table = read_parquet(project.folder / "probes" / name / "folds.parquet").to_pandas()
-    table = table[(table["view"] == "full") & (table["fold"] != "test")] if "fold" in table else table[table["view"] == "full"]
+    table = table[(table["view"] == "full") & (table["split"] == "cv")]
     probability = table[[f"prob_{b}" for b in BEHAVIOURS]].to_numpy(float)
     truth = table[[f"true_{b}" for b in BEHAVIOURS]].to_numpy(int).argmax(1)
     right = probability.argmax(1) == truth
