@@ -54,8 +54,8 @@ def parse_prompt(text: str, project: Project) -> Prompt:
     Raises:
         FoveateError: not of this form, or no such video.
     """
-    *names, frame, place = text.split(":")
     try:
+        *names, frame, place = text.split(":")
         x, y = (float(number) for number in place.split(","))
         number = int(frame)
     except ValueError:

@@ -1,0 +1,158 @@
+"""Label propagation on arrays of tokens: what has to hold whatever the weights."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from foveate.project import TrackSettings
+from foveate.track.pixels import guided_filter, to_mask, upsample
+from foveate.track.propagate import Propagator, keep_connected, share_out, unit
+
+ROWS, COLUMNS, WIDTH = 9, 12, 32
+
+
+def scene(seed: int) -> torch.Tensor:
+    """Tokens of a frame in which every patch looks different."""
+    return torch.randn(ROWS, COLUMNS, WIDTH, generator=torch.Generator().manual_seed(seed))
+
+
+def square(row: int, column: int, size: int = 3) -> torch.Tensor:
+    labels = torch.zeros(ROWS, COLUMNS)
+    labels[row : row + size, column : column + size] = 1
+    return labels
+
+
+def tracker(subjects: int = 1, **changes: int | float) -> Propagator:
+    return Propagator(TrackSettings(**changes), ROWS, COLUMNS, subjects)  # type: ignore[arg-type]
+
+
+def test_a_still_video_keeps_its_first_mask() -> None:
+    follow = tracker(topk=1)
+    follow.step(scene(0), {0: square(2, 3)})
+    for _ in range(20):
+        (found,) = follow.step(scene(0))
+        assert found is not None and torch.equal(found.labels, square(2, 3)) and found.identity == pytest.approx(1, abs=1e-3)
+
+
+@given(st.integers(-2, 2), st.integers(-2, 2))
+@settings(max_examples=15, deadline=None)
+def test_a_moving_picture_moves_the_mask(down: int, right: int) -> None:
+    follow = tracker(topk=1, radius=3)
+    follow.step(scene(1), {0: square(3, 4)})
+    (found,) = follow.step(scene(1).roll((down, right), (0, 1)))
+    assert found is not None and torch.equal(found.labels, square(3 + down, 4 + right))
+
+
+def test_two_subjects_share_no_patch() -> None:
+    follow = tracker(subjects=2)
+    follow.step(scene(2), {0: square(1, 1), 1: square(4, 7)})
+    for shift in range(1, 4):
+        one, two = follow.step(scene(2).roll(shift, 1))
+        assert one is not None and two is not None
+        assert float((one.labels + two.labels).max()) <= 1 + 1e-6
+        assert one.labels.argmax() != two.labels.argmax()
+
+
+def test_a_subject_without_a_prompt_is_nowhere() -> None:
+    follow = tracker(subjects=2)
+    assert follow.step(scene(3))[0] is None
+    one, two = follow.step(scene(3), {1: square(0, 0)})
+    assert one is None and two is not None and two.prompted
+
+
+def test_what_looks_like_nothing_known_is_lost_and_found_again() -> None:
+    follow = tracker()
+    subject = torch.ones(WIDTH)
+    empty = scene(4) - scene(4).mean(-1, keepdim=True)  # orthogonal to the subject
+
+    def with_subject(row: int, column: int) -> torch.Tensor:
+        picture = empty.clone()
+        picture[row : row + 3, column : column + 3] = subject + 0.05 * scene(5)[:3, :3]
+        return picture
+
+    follow.step(with_subject(1, 1), {0: square(1, 1)})
+    for _ in range(9):  # longer than the context reaches back
+        (found,) = follow.step(empty)
+    assert found is not None and not found.labels.any()
+    (found,) = follow.step(with_subject(5, 8))
+    assert found is not None and float((found.labels > 0.5).float().mul(square(5, 8)).sum()) >= 7
+
+
+def test_memory_does_not_grow() -> None:
+    follow = tracker(context=4)
+    for i in range(30):
+        follow.step(scene(i), {0: square(i % 5, i % 7)} if i % 3 == 0 else None)
+    assert len(follow.recent) == 4 and len(follow.prompted) == 4
+
+
+def test_stored_and_restored_goes_on_with_the_same_numbers() -> None:
+    straight, other = tracker(subjects=2), tracker(subjects=2)
+    pictures = [scene(7).roll(i, 1) + 0.3 * scene(10 + i) for i in range(8)]
+    for i, picture in enumerate(pictures):
+        given_labels = {0: square(1, 1), 1: square(5, 6)} if i == 0 else None
+        expected = straight.step(picture, given_labels)
+        if i == 4:
+            state = other.state()
+            other = tracker(subjects=2)
+            other.restore(state)
+        found = other.step(picture, given_labels)
+        for one, two in zip(expected, found, strict=True):
+            assert one is not None and two is not None and torch.equal(one.labels, two.labels) and one.identity == two.identity
+
+
+def test_parts_that_appear_elsewhere_are_dropped() -> None:
+    before = square(1, 1)
+    labels = square(1, 1) + 0.9 * square(5, 8)
+    assert torch.equal(keep_connected(labels, before, 0.3), square(1, 1))
+    assert torch.equal(keep_connected(labels, square(5, 8), 0.3) > 0, square(5, 8) > 0)
+    assert torch.equal(keep_connected(before, None, 0.3), before)
+
+
+@given(st.integers(0, 1000))
+@settings(max_examples=20, deadline=None)
+def test_shares_never_exceed_one_and_prompts_stay(seed: int) -> None:
+    labels = torch.rand(ROWS, COLUMNS, 3, generator=torch.Generator().manual_seed(seed))
+    out = share_out(labels, [True, False, False])
+    assert torch.equal(out[..., 0], labels[..., 0]) and float(out.sum(-1).max()) <= 1 + 1e-5
+    assert bool((out <= labels + 1e-6).all())
+
+
+def test_tokens_have_length_one_and_survive_half_precision() -> None:
+    tokens = unit(scene(1))
+    assert tokens.norm(dim=-1).sub(1).abs().max() < 1e-3 and torch.equal(tokens, tokens.half().float())
+
+
+def test_masks_of_pixels_follow_the_edge_in_the_picture() -> None:
+    picture = np.full((ROWS * 14, COLUMNS * 14, 3), 40, np.uint8)
+    picture[30:80, 45:110] = 210  # the true outline lies between patch borders
+    labels = np.zeros((ROWS, COLUMNS), np.float32)
+    cells = np.zeros((ROWS * 14, COLUMNS * 14))
+    cells[30:80, 45:110] = 1
+    labels[:] = cells.reshape(ROWS, 14, COLUMNS, 14).mean((1, 3))
+    mask, sure = to_mask(labels, picture, ROWS * 14, COLUMNS * 14)
+    truth = cells > 0
+    coarse = upsample(labels, ROWS * 14, COLUMNS * 14) > 0.5
+    fine_iou = (mask & truth).sum() / (mask | truth).sum()
+    assert fine_iou > 0.97 > (coarse & truth).sum() / (coarse | truth).sum() and 0.5 < sure <= 1
+    empty, none = to_mask(np.zeros((ROWS, COLUMNS), np.float32), picture, 50, 60)
+    assert empty.shape == (50, 60) and not empty.any() and none == 0
+
+
+def test_the_guided_filter_keeps_constants_and_follows_its_guide() -> None:
+    rng = np.random.default_rng(0)
+    picture = rng.integers(0, 255, (40, 50, 3), dtype=np.uint8)
+    assert np.allclose(guided_filter(picture, np.full((40, 50), 0.3, np.float32), 4), 0.3, atol=1e-4)
+    linear = (picture[..., 0] + 2 * picture[..., 2].astype(np.float32)) / 800  # a linear function of the guide is kept
+    assert np.allclose(guided_filter(picture, linear, 4, 1e-8), linear, atol=5e-3)
+
+
+@given(st.integers(1, 9), st.integers(1, 40))
+@settings(max_examples=20, deadline=None)
+def test_upsampling_keeps_constants_and_range(size: int, target: int) -> None:
+    values = np.random.default_rng(size).random((size, 3)).astype(np.float32)
+    up = upsample(values, target, 7)
+    assert up.shape == (target, 7) and up.min() >= values.min() - 1e-6 and up.max() <= values.max() + 1e-6
