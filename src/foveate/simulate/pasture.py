@@ -48,7 +48,7 @@ class PastureSettings:
     unannotated: int = 12  # further videos, of further animals, for comparing the groups
     test: int = 3  # annotated videos in the test split, the others train
     seconds: float = 20.0
-    fps: float = 12.5
+    fps: float = 10.0
     width: int = 480  # of one view; the picture holds two, one above the other
     height: int = 270
     step: float = 0.5  # seconds between analysed frames
