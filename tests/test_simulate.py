@@ -356,7 +356,7 @@ def test_backgrounds_can_be_shared() -> None:
 
 # The project on disk
 
-SMALL = PastureSettings(seed=5, annotated=4, unannotated=2, test=2, seconds=16.0, fps=5.0, width=96, height=64)
+SMALL = PastureSettings(seed=5, annotated=4, unannotated=2, test=2, seconds=16.0, fps=5.0, step=0.4, width=96, height=64)
 
 
 @pytest.fixture(scope="module")
