@@ -30,7 +30,7 @@ class Clip(NamedTuple):
 class Difficulty:
     """What makes a scene hard to read; 1 is usual, 0 leaves it out."""
 
-    variety: float = 0.5  # of animals, places, light and camera positions
+    variety: float = 0.35  # of animals, places, light and camera positions
     distraction: float = 1.0  # how often something else moves in the picture
     lens: Lens = field(default_factory=Lens)
 
