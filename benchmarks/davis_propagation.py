@@ -71,7 +71,7 @@ def run_sequence(folder: Path, name: str, settings: TrackSettings) -> dict[str, 
             continue
         found = tracker.step(tokens)[0]
         assert found is not None
-        mask, _ = to_mask((found.labels / found.peak).clamp(max=1).numpy(), small, height, width)
+        mask = to_mask((found.labels / found.peak).clamp(max=1).numpy(), small, height, width)
         seconds += time.perf_counter() - start
         union = (mask | truth).sum()
         overlaps.append(float((mask & truth).sum() / union) if union else 1.0)

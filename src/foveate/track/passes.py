@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from foveate.jobs import Progress
-from foveate.masks import Mask, resample
+from foveate.masks import Mask, coverage, resample
 from foveate.project import View
 from foveate.schema import FoveateError, State
 from foveate.store import read_parquet
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from foveate.models.pretrained import Backbone
 
 FORWARD, BACKWARD = 16, 64  # frames held in memory together; backward, each such run costs a jump to a keyframe
-SURE = 0.6  # a mask whose mean label is lower is uncertain
+SURE = 0.6  # a subject whose patches are less certain is uncertain
 SAME = 0.3  # so is one that the prompted frames alone would not call the subject
 
 _KINDS = {"point": "click", "box": "box", "mask": "mask"}
@@ -144,6 +144,13 @@ class Sweep:
 
         return load_backbone(model_of(self.scene.project.folder, self.settings.model), depth=DEPTH)
 
+    @cached_property
+    def whole_backbone(self) -> Backbone:
+        """All of its blocks, for growing points and boxes."""
+        from foveate.models.pretrained import load_backbone, model_of
+
+        return load_backbone(model_of(self.scene.project.folder, self.settings.model))
+
     def grid(self, view: View) -> tuple[int, int]:
         """Patch rows and columns of what the tracker sees of a view."""
         zoom = self.settings.short_side / min(view.w, view.h) / self.backbone.patch
@@ -218,7 +225,7 @@ class Sweep:
                     continue
                 picture = small[name][frame]
                 given = {
-                    s: self._labels(due[name, frame, s], tokens[name][frame], picture)
+                    s: self._labels(due[name, frame, s], picture)
                     for s in range(len(self.scene.subjects))
                     if (name, frame, s) in due
                 }
@@ -237,20 +244,20 @@ class Sweep:
         tokens = torch.cat([self.backbone.patch_tokens(batch[i : i + size]).half().cpu() for i in range(0, len(batch), size)])
         return dict(zip(pictures, tokens, strict=True))
 
-    def _labels(self, start: Start, tokens: Tensor, picture: Picture) -> Tensor:
+    def _labels(self, start: Start, picture: Picture) -> Tensor:
         """What a prompt says about the patches of its frame."""
         import torch
+        from torch.nn import functional
 
-        view = self.scene.views[start.view]
-        rows, columns = tokens.shape[:2]
+        view, prompt = self.scene.views[start.view], start.prompt
+        rows, columns = self.grid(view)
         down, across = rows / view.h, columns / view.w
-        vectors, prompt = tokens.float().numpy(), start.prompt
-        if start.mask is not None:
-            labels = seeds.from_mask(start.mask, rows, columns)
-        elif prompt is None or prompt.kind == "mask":
-            assert prompt is not None
-            labels = seeds.from_mask(read_mask(self.scene.project, prompt, view), rows, columns)
-        elif prompt.kind == "point":
+        if (mask := self._drawn(start, view)) is not None:
+            return torch.from_numpy(coverage(mask, rows, columns))
+        assert prompt is not None
+        tokens = self.whole_backbone.tokens(torch.from_numpy(picture.copy()).permute(2, 0, 1)[None])
+        vectors = torch.cat([functional.normalize(t.patches[0], dim=-1) for t in tokens.values()], dim=-1).cpu().numpy()
+        if prompt.kind == "point":
             labels = seeds.from_point(vectors, picture, prompt.y * down, prompt.x * across)
         else:
             place = (prompt.x * across, prompt.y * down, prompt.w * across, prompt.h * down)
@@ -265,14 +272,14 @@ class Sweep:
         if found is None or not bool(found.labels.any()):
             return self._unseen(name, subject, frame)
         start = next((s for s in self.starts if (s.view, s.subject, s.frame) == (name, subject, frame)), None)
-        mask, score = to_mask((found.labels / found.peak).clamp(max=1).numpy(), picture, view.h, view.w)
+        mask = to_mask((found.labels / found.peak).clamp(max=1).numpy(), picture, view.h, view.w)
         if start is not None and (drawn := self._drawn(start, view)) is not None:
-            mask, score = drawn, 1.0
+            mask = drawn
         if not mask.any():
             return self._unseen(name, subject, frame)
-        state = State.TRACKED if score >= SURE and found.identity >= SAME else State.UNCERTAIN
+        state = State.TRACKED if found.certainty >= SURE and found.identity >= SAME else State.UNCERTAIN
         state = State.PROMPTED if found.prompted else state
-        return self.scene.row(name, self.scene.subjects[subject], frame, state, mask, score, found.identity)
+        return self.scene.row(name, self.scene.subjects[subject], frame, state, mask, found.certainty, found.identity)
 
     def _drawn(self, start: Start, view: View) -> Mask | None:
         """The mask a person drew, or the automatic one: as it is, not through patches."""

@@ -62,8 +62,8 @@ def _along(values: Floats, size: int) -> Floats:
     return between
 
 
-def to_mask(labels: Floats, picture: Picture, height: int, width: int) -> tuple[Mask, float]:
-    """The pixels of a subject, and how sure they are.
+def to_mask(labels: Floats, picture: Picture, height: int, width: int) -> Mask:
+    """The pixels of a subject.
 
     Args:
         labels: float32[rows, columns] in 0..1, share of each patch that is the subject.
@@ -71,13 +71,13 @@ def to_mask(labels: Floats, picture: Picture, height: int, width: int) -> tuple[
         height, width: size of the view.
 
     Returns:
-        bool[height, width], and the mean of the smooth labels inside it (0 where it is empty).
+        bool[height, width]; empty where no label comes near one half.
     """
     h, w = picture.shape[:2]
     smooth = upsample(labels, h, w)
     near = box(smooth > 0.1)
     if near is None:
-        return np.zeros((height, width), np.bool_), 0.0
+        return np.zeros((height, width), np.bool_)
     margin = 2 * RADIUS + 2
     y, x = (
         slice(max(0, near[1] - margin), near[1] + near[3] + margin),
@@ -87,6 +87,4 @@ def to_mask(labels: Floats, picture: Picture, height: int, width: int) -> tuple[
     fine[y, x] = guided_filter(picture[y, x], smooth[y, x])
     if not (fine > 0.5).any():  # thinner than the window: the filter has wiped it out
         fine = smooth
-    inside = fine > 0.5
-    confidence = float(smooth[inside].mean()) if inside.any() else 0.0
-    return upsample(fine, height, width) > 0.5, confidence
+    return upsample(fine, height, width) > 0.5

@@ -4,9 +4,12 @@ Label propagation as in the DAVIS protocol of DINO (Caron et al. 2021, after Jab
 similar patches in the prompted frame and in the last few frames, weighted exp(cosine / temperature). Ours differs where it pays:
 
 * tokens from three quarters of the depth instead of the last block: they tell *this* animal from another one of its kind;
+* the mean token of the prompted frame is taken from all tokens first, because what all patches share says nothing about labels;
 * the prompted frame may be compared over any distance, and counts more by ``TRUST`` of cosine: it is the only one a person vouched for;
 * parts of the labels that lie apart from the subject and were not there before are dropped, so that they cannot grow;
-* labels are kept soft, and where a subject is smaller than a patch the threshold follows its peak.
+* labels are kept soft, but when they fade they are scaled up so that the subject keeps its size: otherwise each frame's doubts are the
+  next frame's labels, and a small or fast subject melts away;
+* where a subject is smaller than a patch the threshold follows its peak.
 
 Memory is constant: four prompted frames (the first and the three newest) and ``context`` recent ones. Everything here works on arrays of
 tokens and knows nothing of videos.
@@ -31,6 +34,7 @@ TRUST = 0.1  # added to the cosine with a prompted frame
 PROMPTS = 4  # prompted frames kept: the first and the newest
 GONE = 0.35  # of the prompt's peak: a subject whose strongest label is weaker is lost
 APART = 0.2  # share of the main part's weight that a part lying apart needs, beside having been there before
+FADED = 0.35  # of the peak: how weak a label may be and still be held to keep the subject's size
 FAR = 0.25  # weight of a part that does not touch where the subject was, against one that does
 DWINDLED, RETURNED = (
     0.1,
@@ -54,16 +58,17 @@ class Found:
 
     labels: Tensor  # f32[rows, columns] in 0..1; all 0 when lost
     peak: float  # label of a sure patch: 1, less where the subject is smaller than a patch
+    certainty: float  # 0..1, mean label of the subject's patches before they were scaled, as a share of the peak
     identity: float  # 0..1, how far the prompted frames alone agree
     prompted: bool = False
 
 
-def unit(tokens: Tensor) -> Tensor:
-    """f32[P, D] of length 1 from [rows, columns, D]. Rounded to half precision first, as they are kept on disk, so that a tracker that is
-    stored and read back goes on with the same numbers."""
+def unit(tokens: Tensor, centre: Tensor) -> Tensor:
+    """f32[P, D] of length 1 from [rows, columns, D], after ``centre`` f32[D] is taken away. Rounded to half precision, as they are kept on
+    disk, so that a tracker that is stored and read back goes on with the same numbers."""
     from torch.nn import functional
 
-    flat = functional.normalize(tokens.float().flatten(0, -2), dim=-1)
+    flat = functional.normalize(tokens.float().flatten(0, -2) - centre, dim=-1)
     return flat.half().float()
 
 
@@ -123,6 +128,15 @@ def keep_connected(labels: Tensor, before: Tensor | None, level: float) -> Tenso
     return torch.where(torch.from_numpy(gone), 0.0, labels)
 
 
+def hold_size(labels: Tensor, patches: int, peak: float) -> Tensor:
+    """Labels scaled up, if need be, so that as many patches as before reach half the peak; those weaker than ``FADED`` of it never do."""
+    if patches == 0:
+        return labels
+    weakest = float(labels.flatten().sort(descending=True).values[patches - 1])
+    threshold = min(0.5 * peak, max(FADED * peak, weakest))
+    return (labels * (0.5 * peak / threshold)).clamp(max=peak)
+
+
 @dataclass(eq=False)
 class Propagator:
     """The subjects of one view, followed through frames that are given one by one."""
@@ -133,6 +147,7 @@ class Propagator:
     subjects: int
     prompted: list[Memory] = field(default_factory=list)
     recent: deque[Memory] = field(default_factory=deque)
+    centre: Tensor | None = None  # f32[D], mean token of the first prompted frame
 
     def started(self, subject: int) -> bool:
         return any(memory.given[subject] for memory in self.prompted)
@@ -150,9 +165,13 @@ class Propagator:
         import torch
 
         given = given or {}
-        query = unit(tokens)
+        if self.centre is None:
+            if not given:
+                return [None] * self.subjects
+            self.centre = tokens.float().mean((0, 1))
+        query = unit(tokens, self.centre)
         found: list[Found | None] = [
-            Found(given[s], float(given[s].max()), 1.0, True)
+            Found(given[s], float(given[s].max()), 1.0, 1.0, True)
             if s in given
             else self._find(s, query)
             if self.started(s)
@@ -205,12 +224,13 @@ class Propagator:
             others: list[Voters] = [(m.tokens, m.labels[:, subject], near, 0.0) for m in recent if not m.given[subject]]
             labels[at] = vote(query[at], prompts + others, topk, temperature)
         grid = keep_connected(labels.view(self.rows, self.columns), before, 0.3 * peak)
-        nowhere = Found(torch.zeros_like(grid), peak, 0.0)
+        nowhere = Found(torch.zeros_like(grid), peak, 0.0, 0.0)
         if float(grid.max()) < GONE * peak or self._weight(grid.flatten(), peak) < self._least(subject, peak):
             return nowhere
-        inside = torch.nonzero((grid > 0.5 * float(grid.max())).flatten()).flatten()
-        agreed = vote(query[inside], prompts, topk, temperature) / peak
-        return Found(grid, peak, min(1.0, float(agreed.mean())))
+        held = grid if before is None else hold_size(grid, int((before > 0.5 * peak).sum()), peak)
+        inside = torch.nonzero((held >= 0.5 * float(held.max())).flatten()).flatten()
+        agreed = float(vote(query[inside], prompts, topk, temperature).mean()) / peak
+        return Found(held, peak, min(1.0, float(grid.flatten()[inside].mean()) / peak), min(1.0, agreed))
 
     def _weight(self, labels: Tensor, peak: float) -> float:
         return float(labels.where(labels > 0.3 * peak, 0.0).sum())
@@ -236,7 +256,7 @@ class Propagator:
         """All of the memory as tensors; tokens in half precision, which loses nothing (see ``unit``)."""
         import torch
 
-        out = {}
+        out = {} if self.centre is None else {"centre": self.centre}
         for kind, memories in (("prompted", self.prompted), ("recent", self.recent)):
             for i, memory in enumerate(memories):
                 out[f"{kind}.{i:03d}.tokens"] = memory.tokens.half().contiguous()
@@ -255,6 +275,7 @@ class Propagator:
             ]
 
         self.prompted, self.recent = memories("prompted"), deque(memories("recent"))
+        self.centre = state.get("centre")
 
 
 def share_out(labels: Tensor, fixed: Sequence[bool]) -> Tensor:

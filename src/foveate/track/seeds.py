@@ -12,16 +12,19 @@ from numpy.typing import NDArray
 from foveate.masks import Mask, coverage
 from foveate.track.pixels import Floats, Picture, to_mask
 
-ROUNDS = 4
-SUBJECT, BACKGROUND = 3, 16  # prototypes
+ROUNDS = 5
+SUBJECT, BACKGROUND = 5, 16  # prototypes
 SOFT = 0.07  # difference of cosines that makes a patch three quarters sure
+ALIKE = 0.5  # how far a patch must lie from the background's likeness to the subject towards the subject's own
+BORDER = 0.7  # share of the border that is taken for background before anything is known: what is least like the point
 
 
 def from_point(tokens: Floats, picture: Picture, row: float, column: float) -> Floats:
     """Labels of the subject under a point.
 
     Args:
-        tokens: float32[rows, columns, D], patch tokens of the whole view.
+        tokens: float32[rows, columns, D], patch tokens of the whole view. Tokens of the last block, which know things, beside those of
+            an earlier one, which know places, do best.
         picture: uint8[rows * patch, columns * patch, 3].
         row, column: the point, in patches (fractions allowed).
 
@@ -34,8 +37,7 @@ def from_point(tokens: Floats, picture: Picture, row: float, column: float) -> F
     likeness = (flat @ flat[seed[0] * columns + seed[1]]).reshape(rows, columns)
     border = np.ones((rows, columns), np.bool_)
     border[1:-1, 1:-1] = False
-    # Before anything is known, the background is what lies at the border, unless it looks like the point.
-    background = border & (likeness <= np.quantile(likeness, 0.9))
+    background = border & (likeness <= np.quantile(likeness, BORDER))
     subject = np.zeros((rows, columns), np.bool_)
     subject[seed] = True
     return _refined(_grow(flat, subject, background, np.ones_like(border), seed), picture, seed)
@@ -60,11 +62,6 @@ def from_box(tokens: Floats, picture: Picture, box: tuple[float, float, float, f
     return np.minimum(_refined(labels * bounds, picture, seed), bounds)
 
 
-def from_mask(mask: Mask, rows: int, columns: int) -> Floats:
-    """Labels of a mask of pixels: the share of each patch that it covers."""
-    return coverage(mask, rows, columns)
-
-
 def _box_share(rows: int, columns: int, box: tuple[float, float, float, float]) -> Floats:
     x, y, w, h = box
     down = np.clip(np.minimum(np.arange(rows) + 1, y + h) - np.maximum(np.arange(rows), y), 0, 1)
@@ -74,18 +71,22 @@ def _box_share(rows: int, columns: int, box: tuple[float, float, float, float]) 
 
 
 def _grow(flat: Floats, subject: Mask, background: Mask, allowed: Mask, seed: tuple[int, int] | None) -> Floats:
-    """Alternate between prototypes and patches. ``seed`` is the patch the subject must be connected to; None: its largest part."""
+    """Alternate between prototypes and patches. ``seed`` is the patch the subject must be connected to; None: its largest part.
+
+    A patch belongs to the subject if it is more like it than like the background, and also like enough by itself: something new that
+    stands beside the subject is like neither.
+    """
     from scipy.ndimage import binary_dilation, label
 
-    first = subject.copy()
+    first = flat[subject.ravel()][:1] if seed is not None else flat[:0]
     labels = np.zeros(subject.shape, np.float32)
     for _ in range(ROUNDS):
         theirs = (flat @ _prototypes(flat[background.ravel()], BACKGROUND).T).max(axis=1)
-        ours = (
-            flat
-            @ np.concatenate([flat[first.ravel()][:1] if seed else flat[:0], _prototypes(flat[subject.ravel()], SUBJECT)]).T
-        ).max(axis=1)
-        labels = (allowed / (1 + np.exp(-(ours - theirs).reshape(subject.shape) / SOFT))).astype(np.float32)
+        ours = (flat @ np.concatenate([first, _prototypes(flat[subject.ravel()], SUBJECT)]).T).max(axis=1)
+        typical = np.median(np.sort(ours)[-max(8, int(subject.sum())) :])
+        least = ours[background.ravel()].mean() * (1 - ALIKE) + typical * ALIKE
+        surplus = np.minimum(ours - theirs, ours - least).reshape(subject.shape)
+        labels = (allowed / (1 + np.exp(-surplus / SOFT))).astype(np.float32)
         inside = labels > 0.5
         if seed is not None:
             inside[seed] = True
@@ -95,17 +96,16 @@ def _grow(flat: Floats, subject: Mask, background: Mask, allowed: Mask, seed: tu
         main = part[seed] if seed is not None else int(np.bincount(part.ravel())[1:].argmax()) + 1
         subject = part == main
         labels = np.where(binary_dilation(subject, np.ones((3, 3))), labels, 0).astype(np.float32)
-        beyond = ~binary_dilation(subject) if seed is not None else ~allowed
-        if beyond.sum() < 2:
+        background = ~binary_dilation(subject) if seed is not None else background
+        if background.sum() < BACKGROUND:
             break
-        background = beyond
     return labels
 
 
 def _refined(labels: Floats, picture: Picture, seed: tuple[int, int]) -> Floats:
     """Labels that follow the picture's edges: through pixels and back."""
     rows, columns = labels.shape
-    mask, _ = to_mask(labels, picture, *picture.shape[:2])
+    mask = to_mask(labels, picture, *picture.shape[:2])
     fine = coverage(mask, rows, columns)
     if not fine.any():
         fine[seed] = 1.0
