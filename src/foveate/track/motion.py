@@ -32,6 +32,7 @@ NOISE = 2.0  # grey levels that are always taken for noise
 SMALL = 2e-4  # share of the view that a subject covers at least
 FLOODED = 0.5  # share of the view that may differ; beyond it the light or the camera has changed
 SURE = 0.5  # share of all difference that lies in the subject; with less it is uncertain
+RIM = 3  # pixels that smoothing and the low threshold may carry an outline outwards
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,17 +94,30 @@ def parts(strength: Floats) -> list[Mask]:
     """Connected parts of what differs, largest first; empty when (nearly) everything does."""
     from scipy.ndimage import binary_closing, binary_fill_holes, binary_opening, label
 
-    faint = binary_opening(binary_closing(strength > FAINT, iterations=2), iterations=1)
+    # What touches the border goes on beyond it; otherwise closing would take it away from there.
+    beyond = np.pad(strength > FAINT, RIM, mode="edge")
+    faint = binary_opening(binary_closing(beyond, iterations=2), iterations=1)[RIM:-RIM, RIM:-RIM]
     if faint.mean() > FLOODED:
         return []
     part, count = label(binary_fill_holes(faint), np.ones((3, 3)))
     if not count:
         return []
+    part = np.where(_at_half(strength, part > 0), part, 0)
     flat = part.ravel()
     size = np.bincount(flat, minlength=count + 1)
     clear = np.bincount(flat, (strength > CLEAR).ravel(), count + 1)
     good = np.flatnonzero((size >= max(4, SMALL * part.size)) & (clear > 0))
     return [part == k for k in sorted(good[good > 0], key=lambda k: -size[k])]
+
+
+def _at_half(strength: Floats, inside: Mask) -> Mask:
+    """``inside`` without the outer pixels whose difference is less than half of that nearby: there a smoothed edge really lies."""
+    from scipy.ndimage import binary_erosion, maximum_filter
+
+    core = binary_erosion(inside, np.ones((3, 3)), iterations=RIM, border_value=1)
+    near = maximum_filter(np.where(inside, strength, 0), 2 * RIM + 1)
+    kept: Mask = core | (inside & (strength >= 0.5 * near))
+    return kept
 
 
 def _outline(picture: Floats, part: Mask) -> float:
