@@ -106,7 +106,8 @@ def move(script: Script, n_frames: int, fps: float, rng: np.random.Generator) ->
     # While standing or lying, an animal lets its head hang or looks around at times, briefly; neither is a behaviour of the list.
     idle = _ease((standing + lying) * (1 - eating) * (1 - head_up), _MOVE_HEAD, fps)
     low = idle * np.clip(0.55 * _wander(n_frames, fps, 0.7, rng) - 0.2, -0.12, 0.6)
-    look = np.radians(26) * (0.5 + 0.5 * (1 - walk)) * _wander(n_frames, fps, 0.6, rng) + np.radians(44) * turning
+    # Walking, it looks about more than it turns: which way it goes shows in many moments, not in one.
+    look = np.radians(26) * (1 + 0.3 * walk) * _wander(n_frames, fps, 0.6, rng) + np.radians(44) * turning
     eat = _ease(eating, _MOVE_HEAD, fps)
     time = np.arange(n_frames) / fps
     return Motion(
@@ -158,24 +159,24 @@ class Shares:
 
 def draw_shares(lying: float, rng: np.random.Generator) -> Shares:
     """One animal's shares: around ``lying`` for lying, and distributions that do not depend on it for all else."""
-    left, right = rng.uniform(0.12, 0.145), rng.uniform(0.12, 0.145)
+    left, right = rng.uniform(0.15, 0.175), rng.uniform(0.15, 0.175)
     return Shares(
         lying=float(np.clip(lying + rng.normal(0, 0.03), 0.09, 0.5)),
         moving=left + right + rng.uniform(0.055, 0.075),
         turning_left=left,
         turning_right=right,
-        eating=float(np.clip(rng.normal(0.18, 0.03), 0.11, 0.25)),
-        head_up=float(np.clip(rng.normal(0.19, 0.04), 0.11, 0.27)),
+        eating=float(np.clip(rng.normal(0.15, 0.02), 0.1, 0.2)),
+        head_up=float(np.clip(rng.normal(0.16, 0.03), 0.1, 0.22)),
     )
 
 
 def draw_script(shares: Shares, seconds: float, rng: np.random.Generator) -> list[tuple[float, tuple[str, ...]]]:
     """A script of ``seconds`` that comes as near to ``shares`` as bouts of more than a second allow."""
     walks = _draw_walks(shares, seconds, rng)
-    lies = _split(max(1.8, shares.lying * seconds), 1 + int(shares.lying * seconds / 8), 1.8, rng)
+    lies = _split(max(1.8, shares.lying * seconds), 1 + int(shares.lying * seconds / 5), 1.8, rng)
     bouts = [*walks, *(_lying(lie) for lie in lies)]
     standing = seconds - sum(length for bout in bouts for length, _ in bout)
-    while len(bouts) > 2 and standing < _PAUSE * (len(bouts) + 1):  # too little standing left to part them: join two of a kind
+    while len(bouts) > 2 and standing < _PAUSE * (len(bouts) - 1):  # too little standing left to part them: join two of a kind
         last = bouts.pop()
         if len(lies) > 1:
             bouts[-1] = _lying(bouts[-1][0][0] + last[0][0])
@@ -184,7 +185,7 @@ def draw_script(shares: Shares, seconds: float, rng: np.random.Generator) -> lis
             bouts = [[*bouts[0], *bouts[1]], *bouts[2:], last]
     if standing < _PAUSE * (len(bouts) - 1):
         raise ValueError(f"{seconds} s are too short for these shares: {shares}")
-    bouts = [bouts[i] for i in rng.permutation(len(bouts))]
+    bouts = _alternate([b for b in bouts if b[0][1] != ("lying",)], [b for b in bouts if b[0][1] == ("lying",)], rng)
     ends = rng.permutation(2)[: max(0, min(2, int(standing / _PAUSE) - (len(bouts) - 1)))]
     pauses = _split(standing, len(bouts) - 1 + len(ends), _PAUSE, rng)
     sequence: list[tuple[float, tuple[str, ...]]] = []
@@ -195,6 +196,20 @@ def draw_script(shares: Shares, seconds: float, rng: np.random.Generator) -> lis
         if number < len(bouts) - 1 or 1 in ends:
             sequence.append((pauses.pop(), ("standing",)))
     return _place_heads(sequence, shares, seconds, rng)
+
+
+_Bout = list[tuple[float, tuple[str, ...]]]
+
+
+def _alternate(walks: list[_Bout], lies: list[_Bout], rng: np.random.Generator) -> list[_Bout]:
+    """Walking between two bouts of lying where there is enough of it, so that an animal does not lie the same way round every time."""
+    more, fewer = (
+        (walks, lies) if len(walks) > len(lies) or (len(walks) == len(lies) and rng.uniform() < 0.5) else (lies, walks)
+    )
+    order: list[_Bout] = []
+    for i, bout in enumerate(more):
+        order += [bout, *fewer[i * len(fewer) // len(more) : (i + 1) * len(fewer) // len(more)]]
+    return order
 
 
 def _lying(seconds: float) -> list[tuple[float, tuple[str, ...]]]:
@@ -217,7 +232,7 @@ def _draw_walks(shares: Shares, seconds: float, rng: np.random.Generator) -> lis
     total = max(1.3, straight * seconds)
     pieces += [(length, ("moving",)) for length in _split(total, max(1, int(total / 2.5)), 1.3, rng)]
     pieces = [pieces[i] for i in rng.permutation(len(pieces))]
-    n = max(1, round(seconds / 16))
+    n = max(1, round(seconds / 10))
     cuts = np.linspace(0, len(pieces), n + 1).round().astype(int)
     return [pieces[a:b] for a, b in pairwise(cuts.tolist()) if b > a]
 
