@@ -11,6 +11,8 @@ Floats = NDArray[np.float32]
 Picture = NDArray[np.uint8]
 
 RADIUS = 10  # pixels of the tracker's picture: about 0.7 of a patch, how far an edge may lie from where the labels put it
+WIDE = 2 * RADIUS  # window of the second look, in which the colours of subject and scene are told apart more surely
+LEVEL = 0.45  # where the outline is drawn then; below one half, because a wide window wears convex outlines off
 EPSILON = 1e-4  # variance of colour (0..1) below which a place counts as flat
 
 
@@ -65,6 +67,9 @@ def _along(values: Floats, size: int) -> Floats:
 def to_mask(labels: Floats, picture: Picture, height: int, width: int) -> Mask:
     """The pixels of a subject.
 
+    Filtered twice: labels are soft over a whole patch, so the first look in a narrow window settles which side a pixel is on, and the
+    second, in a wider window around what is settled, finds the colours that go with either side.
+
     Args:
         labels: float32[rows, columns] in 0..1, share of each patch that is the subject.
         picture: uint8[rows * patch, columns * patch, 3], what the tracker saw.
@@ -78,13 +83,14 @@ def to_mask(labels: Floats, picture: Picture, height: int, width: int) -> Mask:
     near = box(smooth > 0.1)
     if near is None:
         return np.zeros((height, width), np.bool_)
-    margin = 2 * RADIUS + 2
+    margin = 2 * WIDE + 2
     y, x = (
         slice(max(0, near[1] - margin), near[1] + near[3] + margin),
         slice(max(0, near[0] - margin), near[0] + near[2] + margin),
     )
     fine = smooth.copy()
-    fine[y, x] = guided_filter(picture[y, x], smooth[y, x])
-    if not (fine > 0.5).any():  # thinner than the window: the filter has wiped it out
-        fine = smooth
-    return upsample(fine, height, width) > 0.5
+    first = guided_filter(picture[y, x], smooth[y, x]) > 0.5
+    fine[y, x] = guided_filter(picture[y, x], first.astype(np.float32), WIDE)
+    if not (fine > LEVEL).any():  # thinner than the window: the filter has wiped it out
+        return upsample(smooth, height, width) > 0.5
+    return upsample(fine, height, width) > LEVEL
