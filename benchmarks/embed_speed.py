@@ -2,9 +2,9 @@
 backbone on prepared tensors, same images, same helpings, one torch thread, alternating in the same process.
 
 Twice: the process pinned to one core (reading and preprocessing cost the forward its time) and free to use a second (they hide behind it).
-Beside it: the bare forward pass by pictures per pass, memory layout, threads and processes.
+With --forward, beside it: the bare forward pass by pictures per pass, memory layout, threads and processes.
 
-    FOVEATE_DATA=... python benchmarks/embed_speed.py
+    FOVEATE_DATA=... python benchmarks/embed_speed.py [--forward]
 """
 
 from __future__ import annotations
@@ -169,9 +169,24 @@ def run_worker(options: argparse.Namespace) -> None:
         print(json.dumps(measure(Path(options.worker), options.repeats)))
 
 
+def forward_speeds(cores: list[int], repeats: int) -> dict[str, Any]:
+    """The bare forward pass by pictures per pass, memory layout, threads and processes."""
+    variants = {f"{size} px": answer(worker(f"variants:{size}", cores[:1], 1, repeats)) for size in CROPS}
+    single = answer(worker("threads", cores[:1], 1, repeats))
+    double = answer(worker("threads", cores, 2, repeats))
+    pair = [worker("threads", [core], 1, repeats) for core in cores]
+    together = [sum(values) for values in zip(*map(answer, pair), strict=True)]
+    spread = {"one process, 1 thread": single, "one process, 2 threads": double, "two processes, 1 thread each": together}
+    return {
+        "forward_images_per_cpu_second_one_core": variants,
+        "forward_images_per_second_224_px": {k: round(statistics.median(v), 2) for k, v in spread.items()},
+    }
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--forward", action="store_true", help="measure the variants of the bare forward pass, too")
     parser.add_argument("--worker", help=argparse.SUPPRESS)
     parser.add_argument("--cores", help=argparse.SUPPRESS)
     parser.add_argument("--threads", type=int, default=1, help=argparse.SUPPRESS)
@@ -186,12 +201,7 @@ def main() -> None:
             project = make_project(Path(folder) / str(size), size, count)
             for name, used in (("one core", cores[:1]), ("two cores", cores)):
                 ratios[f"{size} px, {name}"] = answer(worker(str(project.folder), used, 1, options.repeats))
-    variants = {f"{size} px": answer(worker(f"variants:{size}", cores[:1], 1, options.repeats)) for size in CROPS}
-    single = answer(worker("threads", cores[:1], 1, options.repeats))
-    double = answer(worker("threads", cores, 2, options.repeats))
-    pair = [worker("threads", [core], 1, options.repeats) for core in cores]
-    together = [sum(values) for values in zip(*map(answer, pair), strict=True)]
-    spread = {"one process, 1 thread": single, "one process, 2 threads": double, "two processes, 1 thread each": together}
+    extra = forward_speeds(cores, options.repeats) if options.forward else {}
     median = {name: statistics.median(found["ratio_wall"]) for name, found in ratios.items()}
     write_cell(
         RESULTS / "embed_speed.json",
@@ -201,9 +211,8 @@ def main() -> None:
             "median_share_of_bare_forward": median,
             "median_share_in_cpu_seconds": {name: statistics.median(found["ratio_cpu"]) for name, found in ratios.items()},
             "stage": ratios,
-            "forward_images_per_cpu_second_one_core": variants,
-            "forward_images_per_second_224_px": {k: round(statistics.median(v), 2) for k, v in spread.items()},
-        },
+        }
+        | extra,
     )
     for name, value in median.items():
         print(f"{name:20} {value:.3f} of the bare forward pass")

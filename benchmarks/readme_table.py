@@ -1,0 +1,111 @@
+"""Write the table "Measured" of README.md from the cells in ``results/``; a missing cell leaves its row out.
+
+python benchmarks/readme_table.py
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from cells import RESULTS
+
+README = RESULTS.parents[1] / "README.md"
+
+
+def cell(name: str) -> Any:
+    path = RESULTS / f"{name}.json"
+    return json.loads(path.read_text()) if path.exists() else None
+
+
+def demo_rows(demo: Any) -> list[tuple[str, str, str]]:
+    def three(split: str, label: str) -> str:
+        probes = [probe for probe in ("default", "one_frame", "whole_picture") if split in demo["f1"][probe]]
+        return " / ".join(f"{demo['f1'][probe][split][label]:.2f}" for probe in probes)
+
+    labels = ", ".join(f"{name.replace('_', ' ')} {three('truth', name)}" for name in demo["moving_labels"])
+    return [
+        ("demo, installation excluded", f"{demo['seconds']:.0f} s, {demo['embeddings']:,} embeddings", "`demo.py`"),
+        (
+            "demo, macro F1 over 7 behaviours: crop, window 7 / crop, one frame / whole picture; cross-validated on 9 annotated animals",
+            three("cv", "macro"),
+            "",
+        ),
+        (
+            "crop, window 7 / crop, one frame on the 12 animals that nobody annotated, against the rendered truth",
+            three("truth", "macro"),
+            "",
+        ),
+        ("the same, labels of movement", labels, ""),
+        (
+            "demo, starred (planted: lying, and less standing)",
+            f"{', '.join(demo['starred']) or 'none'}; not starred: {', '.join(demo['not_starred'])}",
+            "",
+        ),
+        (
+            "demo, tracking against truth: mean J, share of the animal in the crop",
+            f"{demo['tracking']['mean_J']:.2f}, {demo['tracking']['share_in_crop']:.2f}",
+            "",
+        ),
+    ]
+
+
+def davis_rows() -> list[tuple[str, str, str]]:
+    cells = [json.loads(path.read_text()) for path in sorted((RESULTS / "davis_propagation").glob("*.json"))]
+    rows = []
+    for half, title in (("tuned", "DAVIS 2016, the half it was tuned on"), ("reported", "DAVIS 2016, the other half")):
+        own = [one for one in cells if one["half"] == half]
+        if own:
+            names = ", ".join(f"{one['sequence']} {one['J']:.2f}" for one in own)
+            means = ", ".join(f"{np.mean([one[key] for one in own]):.2f}" for key in ("J", "share"))
+            rows.append((f"{title} ({names}): mean J, share in crop", means, "`davis_propagation.py`"))
+    return rows
+
+
+def other_rows() -> list[tuple[str, str, str]]:
+    rows = []
+    if mouse := cell("mouse"):
+        scores = [
+            f"{mouse['scores'][p]['balanced_accuracy']:.2f}"
+            for p in ("full_frame", "crop_cls", "default", "crop_subject_window7")
+        ]
+        what = "mouse clips, balanced accuracy of 5, one tile position left out, chance .20: "
+        what += "full frame / crop / subject mean / the same, window 7"
+        rows.append((what, " / ".join(scores), "`mouse.py`"))
+    if fidelity := cell("crop_fidelity"):
+        best = fidelity["settings"][0]
+        what = "features of stored crops against source: median cosine, 1st percentile"
+        value = f"{best['median']:.3f}, {best['first_percentile']:.3f} ({best['kb_per_crop']} KB per crop)"
+        rows.append((what, value, "`crop_fidelity.py`"))
+    if reading := cell("reading"):
+        shares = list(reading["median_share_of_ffmpeg_decode"].values())
+        what = f"every 10th frame at 256 px against ffmpeg decoding alone, CPU time, lowest to highest of {len(shares)} files"
+        rows.append((what, f"{min(shares):.2f} to {max(shares):.2f}", "`reading.py`"))
+    if embed := cell("embed_speed"):
+        shares = [f"{name} {value:.2f}" for name, value in embed["median_share_of_bare_forward"].items()]
+        rows.append(
+            (
+                "`embed` from the crop store as share of the bare forward pass, one torch thread",
+                ", ".join(shares),
+                "`embed_speed.py`",
+            )
+        )
+    return rows
+
+
+def main() -> None:
+    demo = cell("demo")
+    rows = (demo_rows(demo) if demo else []) + davis_rows() + other_rows()
+    about = demo["about"] if demo else {"date": "several days", "machine": "see the cells"}
+    text = f"All figures are of {about['date']}, {about['machine']}; "
+    text += "`benchmarks/results/` holds the cells with versions, commits and commands.\n\n"
+    text += "| what | measured | script |\n|---|---|---|\n" + "".join(f"| {a} | {b} | {c} |\n" for a, b, c in rows)
+    readme = README.read_text()
+    start, stop = readme.index("## Measured"), readme.index("### What these say")
+    Path(README).write_text(f"{readme[:start]}## Measured\n\n{text}\n{readme[stop:]}")
+
+
+if __name__ == "__main__":
+    main()
