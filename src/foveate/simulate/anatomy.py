@@ -124,9 +124,9 @@ def pose(build: Build, motion: Motion) -> Capsules:
     """The animal's capsules in every frame of ``motion``."""
     k = build.size
     yaw = motion.yaw
-    turn = motion.yaw_rate / np.radians(45)
+    turn = motion.yaw_rate / np.radians(75)
     # The trunk bends into the curve, and from side to side with every stride.
-    bend = np.radians(24) * turn + np.radians(20) * motion.walk * np.sin(2 * np.pi * motion.stride + 0.8)
+    bend = np.radians(24) * turn + np.radians(28) * motion.walk * np.sin(2 * np.pi * motion.stride + 0.8)
     left = _heading(yaw + np.pi / 2)
 
     # Trunk. Getting up and lying down, a sheep is lower in front.

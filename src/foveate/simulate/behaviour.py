@@ -95,7 +95,7 @@ def move(script: Script, n_frames: int, fps: float, rng: np.random.Generator) ->
     labels = script_labels(script, n_frames, fps)
     standing, lying, moving, eating, head_up, left, right = (labels[:, i].astype(np.float64) for i in range(len(BEHAVIOURS)))
 
-    own_speed, own_rate = rng.uniform(0.45, 0.62), np.radians(rng.uniform(42, 58))
+    own_speed, own_rate = rng.uniform(0.45, 0.62), np.radians(rng.uniform(70, 95))
     turning = _ease(left - right, _START_TURNING, fps)
     walk = _ease(moving, _START_WALKING, fps)
     speed = walk * own_speed * (1 - 0.35 * np.abs(turning)) * (1 + 0.08 * _wander(n_frames, fps, 1.0, rng))
@@ -107,7 +107,7 @@ def move(script: Script, n_frames: int, fps: float, rng: np.random.Generator) ->
     idle = _ease((standing + lying) * (1 - eating) * (1 - head_up), _MOVE_HEAD, fps)
     low = idle * np.clip(0.55 * _wander(n_frames, fps, 0.7, rng) - 0.2, -0.12, 0.6)
     # Walking, it looks about more than it turns: which way it goes shows in many moments, not in one.
-    look = np.radians(26) * (1 + 0.3 * walk) * _wander(n_frames, fps, 0.6, rng) + np.radians(44) * turning
+    look = np.radians(26) * (1 + 0.6 * walk) * _wander(n_frames, fps, 0.6, rng) + np.radians(44) * turning
     eat = _ease(eating, _MOVE_HEAD, fps)
     time = np.arange(n_frames) / fps
     return Motion(
