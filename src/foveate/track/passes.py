@@ -15,6 +15,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from foveate.jobs import Progress
 from foveate.masks import Mask, coverage, resample
@@ -199,6 +200,8 @@ class Sweep:
             tick(len(wanted & set(chunk)))
 
     def _chunk(self, frames: Sequence[int], backward: bool) -> Iterator[Row]:
+        import torch
+
         due = {(s.view, s.frame, s.subject): s for s in self.starts if s.frame in frames}
         active = [
             name
@@ -208,6 +211,7 @@ class Sweep:
         if backward and not active:
             return
         small: dict[str, dict[int, Picture]] = {name: {} for name in active}
+        whole: dict[tuple[str, int], Picture] = {}  # prompted frames, in full
         gone = set(frames)
         for frame, picture in self._pictures(frames, backward) if active else ():
             if picture is not None:
@@ -216,6 +220,8 @@ class Sweep:
                     view = self.scene.views[name]
                     rows, columns = self.grid(view)
                     small[name][frame] = cut(picture, view, rows * self.backbone.patch, columns * self.backbone.patch)
+                    if any((name, frame) == key[:2] for key in due):
+                        whole[name, frame] = cut(picture, view, view.h, view.w)
         tokens = {name: self._embed(small[name]) for name in active}
         for frame in reversed(frames) if backward else frames:
             for name, view in self.scene.views.items():
@@ -224,14 +230,15 @@ class Sweep:
                         yield self._unseen(name, subject, frame)
                     continue
                 picture = small[name][frame]
-                given = {
-                    s: self._labels(due[name, frame, s], picture)
+                drawn = {
+                    s: self._mask(due[name, frame, s], whole[name, frame])
                     for s in range(len(self.scene.subjects))
                     if (name, frame, s) in due
                 }
+                given = {s: torch.from_numpy(coverage(mask, *self.grid(view))) for s, mask in drawn.items()}
                 found = self.trackers[name].step(tokens[name][frame], given)
                 for subject, one in enumerate(found):
-                    yield self._row(name, view, subject, frame, one, picture)
+                    yield self._row(name, view, subject, frame, one, picture, drawn.get(subject))
 
     def _embed(self, pictures: Mapping[int, Picture]) -> dict[int, Tensor]:
         import torch
@@ -244,47 +251,42 @@ class Sweep:
         tokens = torch.cat([self.backbone.patch_tokens(batch[i : i + size]).half().cpu() for i in range(0, len(batch), size)])
         return dict(zip(pictures, tokens, strict=True))
 
-    def _labels(self, start: Start, picture: Picture) -> Tensor:
-        """What a prompt says about the patches of its frame."""
+    def _mask(self, start: Start, picture: Picture) -> Mask:
+        """The subject that a prompt means, bool[H, W] of the view ``picture``; a drawn mask, or an automatic one, as it is."""
+        view, prompt = self.scene.views[start.view], start.prompt
+        if start.mask is not None:
+            return resample(start.mask, view.h, view.w)
+        assert prompt is not None
+        if prompt.kind == "mask":
+            return read_mask(self.scene.project, prompt, view)
+        patch = self.whole_backbone.patch
+        if prompt.kind == "point":
+            return seeds.mask_of_point(picture, prompt.x, prompt.y, self._look, patch, self.grid(view))
+        return seeds.mask_of_box(picture, (prompt.x, prompt.y, prompt.w, prompt.h), self._look, patch)
+
+    def _look(self, picture: Picture) -> NDArray[np.float32]:
+        """Tokens of two layers side by side."""
         import torch
         from torch.nn import functional
 
-        view, prompt = self.scene.views[start.view], start.prompt
-        rows, columns = self.grid(view)
-        down, across = rows / view.h, columns / view.w
-        if (mask := self._drawn(start, view)) is not None:
-            return torch.from_numpy(coverage(mask, rows, columns))
-        assert prompt is not None
         tokens = self.whole_backbone.tokens(torch.from_numpy(picture.copy()).permute(2, 0, 1)[None])
-        vectors = torch.cat([functional.normalize(t.patches[0], dim=-1) for t in tokens.values()], dim=-1).cpu().numpy()
-        if prompt.kind == "point":
-            labels = seeds.from_point(vectors, picture, prompt.y * down, prompt.x * across)
-        else:
-            place = (prompt.x * across, prompt.y * down, prompt.w * across, prompt.h * down)
-            labels = seeds.from_box(vectors, picture, place)
-        return torch.from_numpy(labels)
+        found: NDArray[np.float32] = (
+            torch.cat([functional.normalize(t.patches[0], dim=-1) for t in tokens.values()], dim=-1).cpu().numpy()
+        )
+        return found
 
     def _unseen(self, view: str, subject: int, frame: int) -> Row:
         prompted = any((s.view, s.subject) == (view, subject) for s in self.starts)
         return self.scene.row(view, self.scene.subjects[subject], frame, State.LOST if prompted else State.ABSENT)
 
-    def _row(self, name: str, view: View, subject: int, frame: int, found: Found | None, picture: Picture) -> Row:
-        if found is None or not bool(found.labels.any()):
+    def _row(
+        self, name: str, view: View, subject: int, frame: int, found: Found | None, picture: Picture, drawn: Mask | None
+    ) -> Row:
+        if found is None or (drawn is None and not bool(found.labels.any())):
             return self._unseen(name, subject, frame)
-        start = next((s for s in self.starts if (s.view, s.subject, s.frame) == (name, subject, frame)), None)
-        mask = to_mask((found.labels / found.peak).clamp(max=1).numpy(), picture, view.h, view.w)
-        if start is not None and (drawn := self._drawn(start, view)) is not None:
-            mask = drawn
+        mask = to_mask((found.labels / found.peak).clamp(max=1).numpy(), picture, view.h, view.w) if drawn is None else drawn
         if not mask.any():
             return self._unseen(name, subject, frame)
         state = State.TRACKED if found.certainty >= SURE and found.identity >= SAME else State.UNCERTAIN
         state = State.PROMPTED if found.prompted else state
         return self.scene.row(name, self.scene.subjects[subject], frame, state, mask, found.certainty, found.identity)
-
-    def _drawn(self, start: Start, view: View) -> Mask | None:
-        """The mask a person drew, or the automatic one: as it is, not through patches."""
-        if start.mask is not None:
-            return resample(start.mask, view.h, view.w)
-        if start.prompt is not None and start.prompt.kind == "mask":
-            return read_mask(self.scene.project, start.prompt, view)
-        return None

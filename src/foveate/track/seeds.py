@@ -1,35 +1,102 @@
-"""From a prompt to the labels a tracker starts from: a point or a box grows to the patches that belong together.
+"""From a prompt to the mask a tracker starts from: a point or a box becomes the subject's pixels.
 
-Both work like GrabCut (Rother et al. 2004) on patch tokens instead of colours: a few prototypes stand for the subject and a few for the
-background, patches go to the more similar side, prototypes are made anew from what is connected to the prompt, and so on.
+Subjects may be two patches wide in what the tracker sees, so each prompt is looked at from near: a window around it, brought to
+``NEAR`` patches, is shown to the backbone once more. Both work like GrabCut (Rother et al. 2004) on patch tokens instead of colours:
+
+* a box says what is background, namely everything outside it. The patches inside that are least like it are taken for the subject, and
+  every patch goes to the side where it has the more similar ones;
+* a point says less. A few prototypes stand for the subject and a few for the background, patches go to the more similar side, prototypes
+  are made anew from what is connected to the point, and so on; first in the whole view, which says how large the window must be.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import NDArray
 
-from foveate.masks import Mask, coverage
+from foveate.masks import Mask, box
+from foveate.project import View
 from foveate.track.pixels import Floats, Picture, to_mask
+from foveate.track.scene import cut
 
+NEAR = 16  # patches along the longer side of a window
+AROUND_BOX, AROUND_POINT = 0.5, 0.75  # margin of the window, in longer sides of the box, given or found from the point
+SMALLEST = 0.2  # window around a point, in shorter sides of the view
+NEIGHBOURS = 5  # most similar patches of either side that a patch is compared with
+SURE = 0.4  # share of a box's patches that is taken for the subject at first: those least like what lies outside
 ROUNDS = 5
 SUBJECT, BACKGROUND = 5, 16  # prototypes
 SOFT = 0.07  # difference of cosines that makes a patch three quarters sure
 ALIKE = 0.5  # how far a patch must lie from the background's likeness to the subject towards the subject's own
 BORDER = 0.7  # share of the border that is taken for background before anything is known: what is least like the point
 
+Box = tuple[float, float, float, float]
+Look = Callable[[Picture], Floats]
+"""Patch tokens float32[rows, columns, D] of a picture uint8[rows * patch, columns * patch, 3]. Tokens of the last block, which know
+things, beside those of an earlier one, which know places, do best."""
 
-def from_point(tokens: Floats, picture: Picture, row: float, column: float) -> Floats:
+
+def mask_of_box(view: Picture, place: Box, look: Look, patch: int) -> Mask:
+    """The subject in a box.
+
+    Args:
+        view: uint8[H, W, 3].
+        place: x, y, w, h in pixels of the view.
+        look: gives the patch tokens of a picture.
+        patch: pixels per side of a patch.
+
+    Returns:
+        bool[H, W], inside the box; never all False.
+    """
+    window = _around(place, AROUND_BOX * max(place[2:]), view)
+    picture = _near(view, window, patch)
+    down, across = _patches(picture, window, patch)
+    x, y, w, h = place[0] - window.x, place[1] - window.y, place[2], place[3]
+    labels = from_box(look(picture), (x * across, y * down, w * across, h * down))
+    bounds = _pixels_of(place, view.shape[:2])
+    mask = _back(to_mask(labels, picture, window.h, window.w), window, view) & bounds
+    return mask if mask.any() else bounds
+
+
+def mask_of_point(view: Picture, x: float, y: float, look: Look, patch: int, grid: tuple[int, int]) -> Mask:
+    """The subject under a point.
+
+    Args:
+        view: uint8[H, W, 3].
+        x, y: in pixels of the view.
+        look: gives the patch tokens of a picture.
+        patch: pixels per side of a patch.
+        grid: rows and columns of patches of the first look, at the whole view.
+
+    Returns:
+        bool[H, W]; never all False.
+    """
+    height, width = view.shape[:2]
+    picture = cut(view, View(x=0, y=0, w=width, h=height), grid[0] * patch, grid[1] * patch)
+    labels = from_point(look(picture), y * grid[0] / height, x * grid[1] / width)
+    found = to_mask(labels, picture, height, width)
+    place = _enclosing(found, x, y)
+    least = SMALLEST * min(height, width) - max(place[2:])
+    window = _around(place, max(AROUND_POINT * max(place[2:]), least / 2), view)
+    picture = _near(view, window, patch)
+    down, across = _patches(picture, window, patch)
+    labels = from_point(look(picture), (y - window.y) * down, (x - window.x) * across)
+    mask = _back(to_mask(labels, picture, window.h, window.w), window, view)
+    mask[min(int(y), height - 1), min(int(x), width - 1)] = True
+    return mask
+
+
+def from_point(tokens: Floats, row: float, column: float) -> Floats:
     """Labels of the subject under a point.
 
     Args:
-        tokens: float32[rows, columns, D], patch tokens of the whole view. Tokens of the last block, which know things, beside those of
-            an earlier one, which know places, do best.
-        picture: uint8[rows * patch, columns * patch, 3].
+        tokens: float32[rows, columns, D].
         row, column: the point, in patches (fractions allowed).
 
     Returns:
-        float32[rows, columns] in 0..1, the share of each patch that is the subject; never all 0.
+        float32[rows, columns] in 0..1.
     """
     rows, columns, _ = tokens.shape
     flat = _unit(tokens)
@@ -40,45 +107,99 @@ def from_point(tokens: Floats, picture: Picture, row: float, column: float) -> F
     background = border & (likeness <= np.quantile(likeness, BORDER))
     subject = np.zeros((rows, columns), np.bool_)
     subject[seed] = True
-    return _refined(_grow(flat, subject, background, np.ones_like(border), seed), picture, seed)
+    return _grow(flat, subject, background, seed)
 
 
-def from_box(tokens: Floats, picture: Picture, box: tuple[float, float, float, float]) -> Floats:
-    """Labels of the subject in a box (x, y, w, h in patches): as `from_point`; everything outside the box is background."""
+def from_box(tokens: Floats, place: Box) -> Floats:
+    """Labels of the subject in a box (x, y, w, h in patches): float32[rows, columns] in 0..1, 0 outside the box. A box that leaves
+    next to nothing outside is the subject."""
+    from scipy.ndimage import binary_dilation, label
+
     rows, columns, _ = tokens.shape
-    x, y, w, h = box
-    row, column = np.arange(rows)[:, None] + 0.5, np.arange(columns)[None, :] + 0.5
-    # A patch that the box only touches may be subject: the box is drawn tightly.
-    inside = (abs(row - (y + h / 2)) < h / 2 + 0.5) & (abs(column - (x + w / 2)) < w / 2 + 0.5)
-    middle = inside & (abs(row - (y + h / 2)) <= max(h / 4, 0.5)) & (abs(column - (x + w / 2)) <= max(w / 4, 0.5))
-    seed = int(np.clip(y + h / 2, 0, rows - 1)), int(np.clip(x + w / 2, 0, columns - 1))
-    middle[seed] = inside[seed] = True
-    if inside.all():
-        return np.ones((rows, columns), np.float32)
-    labels = _grow(_unit(tokens), middle, ~inside, inside, None)
-    if not (labels > 0.5).any():
-        labels = np.maximum(labels, middle).astype(np.float32)
-    bounds = _box_share(rows, columns, box)
-    return np.minimum(_refined(labels * bounds, picture, seed), bounds)
+    share = _box_share(rows, columns, place)
+    inside = share > 0
+    if (~inside).sum() < NEIGHBOURS:
+        return share
+    flat = _unit(tokens)
+    background = _likeness(flat, flat[~inside.ravel()]).reshape(rows, columns)
+    sure = inside & (background <= np.quantile(background[inside], SURE))
+    surplus = _likeness(flat, flat[sure.ravel()], sure).reshape(rows, columns) - background
+    labels: Floats = (1 / (1 + np.exp(-surplus / SOFT))).astype(np.float32)
+    # A subject may be seen in parts, behind a fence; specks are something else.
+    part, _ = label(inside & (labels > 0.5), np.ones((3, 3)))
+    size = np.bincount(part.ravel())[1:]
+    kept = np.isin(part, 1 + np.flatnonzero(size >= 0.25 * size.max(initial=0)))
+    labels = np.where(binary_dilation(kept, np.ones((3, 3))), labels, 0).astype(np.float32) * share
+    return labels if kept.any() else share * sure
 
 
-def _box_share(rows: int, columns: int, box: tuple[float, float, float, float]) -> Floats:
-    x, y, w, h = box
+def _around(place: Box, margin: float, view: Picture) -> View:
+    """Whole pixels of the view around a box."""
+    height, width = view.shape[:2]
+    x, y, w, h = place
+    left, top = max(0, int(x - margin)), max(0, int(y - margin))
+    right, bottom = min(width, int(np.ceil(x + w + margin))), min(height, int(np.ceil(y + h + margin)))
+    return View(x=left, y=top, w=right - left, h=bottom - top)
+
+
+def _near(view: Picture, window: View, patch: int) -> Picture:
+    zoom = NEAR / max(window.w, window.h)
+    return cut(view, window, max(1, round(window.h * zoom)) * patch, max(1, round(window.w * zoom)) * patch)
+
+
+def _patches(picture: Picture, window: View, patch: int) -> tuple[float, float]:
+    """Patches per pixel of the window, down and across."""
+    return picture.shape[0] / patch / window.h, picture.shape[1] / patch / window.w
+
+
+def _back(mask: Mask, window: View, view: Picture) -> Mask:
+    whole = np.zeros(view.shape[:2], np.bool_)
+    whole[window.y : window.y + window.h, window.x : window.x + window.w] = mask
+    return whole
+
+
+def _pixels_of(place: Box, shape: tuple[int, ...]) -> Mask:
+    x, y, w, h = place
+    mask = np.zeros(shape[:2], np.bool_)
+    mask[int(max(0, y)) : int(np.ceil(y + h)), int(max(0, x)) : int(np.ceil(x + w))] = True
+    return mask
+
+
+def _enclosing(mask: Mask, x: float, y: float) -> Box:
+    """The box around a mask and a point."""
+    left, top, w, h = box(mask) or (x, y, 0, 0)
+    right, bottom = max(left + w, x), max(top + h, y)
+    left, top = min(left, x), min(top, y)
+    return left, top, right - left, bottom - top
+
+
+def _box_share(rows: int, columns: int, place: Box) -> Floats:
+    """float32[rows, columns] in 0..1, the share of each patch that lies in the box."""
+    x, y, w, h = place
     down = np.clip(np.minimum(np.arange(rows) + 1, y + h) - np.maximum(np.arange(rows), y), 0, 1)
     across = np.clip(np.minimum(np.arange(columns) + 1, x + w) - np.maximum(np.arange(columns), x), 0, 1)
     share: Floats = np.outer(down, across).astype(np.float32)
     return share
 
 
-def _grow(flat: Floats, subject: Mask, background: Mask, allowed: Mask, seed: tuple[int, int] | None) -> Floats:
-    """Alternate between prototypes and patches. ``seed`` is the patch the subject must be connected to; None: its largest part.
+def _likeness(flat: Floats, others: Floats, members: Mask | None = None) -> Floats:
+    """float32[P]: mean cosine with the most similar of ``others``, which are the ``members`` of P; nobody is compared with itself."""
+    cosine = flat @ others.T
+    if members is not None:
+        cosine[np.flatnonzero(members), np.arange(len(others))] = -1
+    best: Floats = np.sort(cosine, axis=1)[:, -NEIGHBOURS:].mean(axis=1)
+    return best
+
+
+def _grow(flat: Floats, subject: Mask, background: Mask, seed: tuple[int, int]) -> Floats:
+    """Alternate between prototypes and patches. ``seed`` is the patch the subject must be connected to.
 
     A patch belongs to the subject if it is more like it than like the background, and also like enough by itself: something new that
     stands beside the subject is like neither.
     """
     from scipy.ndimage import binary_dilation, label
 
-    first = flat[subject.ravel()][:1] if seed is not None else flat[:0]
+    first = flat[subject.ravel()][:1]
     labels = np.zeros(subject.shape, np.float32)
     for _ in range(ROUNDS):
         theirs = (flat @ _prototypes(flat[background.ravel()], BACKGROUND).T).max(axis=1)
@@ -86,30 +207,16 @@ def _grow(flat: Floats, subject: Mask, background: Mask, allowed: Mask, seed: tu
         typical = np.median(np.sort(ours)[-max(8, int(subject.sum())) :])
         least = ours[background.ravel()].mean() * (1 - ALIKE) + typical * ALIKE
         surplus = np.minimum(ours - theirs, ours - least).reshape(subject.shape)
-        labels = (allowed / (1 + np.exp(-surplus / SOFT))).astype(np.float32)
+        labels = (1 / (1 + np.exp(-surplus / SOFT))).astype(np.float32)
         inside = labels > 0.5
-        if seed is not None:
-            inside[seed] = True
-        part, count = label(inside)
-        if count == 0:
-            break
-        main = part[seed] if seed is not None else int(np.bincount(part.ravel())[1:].argmax()) + 1
-        subject = part == main
+        inside[seed] = True
+        part, _ = label(inside)
+        subject = part == part[seed]
         labels = np.where(binary_dilation(subject, np.ones((3, 3))), labels, 0).astype(np.float32)
-        background = ~binary_dilation(subject) if seed is not None else background
+        background = ~binary_dilation(subject)
         if background.sum() < BACKGROUND:
             break
     return labels
-
-
-def _refined(labels: Floats, picture: Picture, seed: tuple[int, int]) -> Floats:
-    """Labels that follow the picture's edges: through pixels and back."""
-    rows, columns = labels.shape
-    mask = to_mask(labels, picture, *picture.shape[:2])
-    fine = coverage(mask, rows, columns)
-    if not fine.any():
-        fine[seed] = 1.0
-    return fine
 
 
 def _unit(tokens: Floats) -> Floats:
