@@ -246,9 +246,7 @@ class Sweep:
         if not pictures:
             return {}
         batch = torch.from_numpy(np.stack(list(pictures.values()))).permute(0, 3, 1, 2)
-        # One by one on the CPU: a batch gains nothing there, and costs memory.
-        size = 1 if self.backbone.device.type == "cpu" else len(batch)
-        tokens = torch.cat([self.backbone.patch_tokens(batch[i : i + size]).half().cpu() for i in range(0, len(batch), size)])
+        tokens = self.backbone.patch_tokens(batch, dtype=torch.float16).cpu()
         return dict(zip(pictures, tokens, strict=True))
 
     def _mask(self, start: Start, picture: Picture) -> Mask:
