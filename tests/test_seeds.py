@@ -1,0 +1,86 @@
+"""From a point or a box to pixels, on pictures whose 'tokens' are the colours of their patches."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from foveate.track import seeds
+
+PATCH = 14
+
+
+def look(picture: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Mean colour of every patch around grey, with a constant so that grey has a direction too."""
+    rows, columns = picture.shape[0] // PATCH, picture.shape[1] // PATCH
+    mean = picture.reshape(rows, PATCH, columns, PATCH, 3).mean((1, 3)) / 127.5 - 1
+    return np.concatenate([mean, np.full((rows, columns, 1), 0.3)], axis=-1).astype(np.float32)
+
+
+def scene(x: int, y: int, w: int, h: int, seed: int = 0) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+    """A light brown ellipse with a dark brown head on speckled green, 270 x 480; and where it is."""
+    rng = np.random.default_rng(seed)
+    picture = np.clip(np.array([80, 140, 70]) + rng.normal(0, 12, (270, 480, 3)), 0, 255)
+    row, column = np.mgrid[:270, :480] + 0.5
+    body = ((column - x - w / 2) / (w / 2)) ** 2 + ((row - y - h / 2) / (h / 2)) ** 2 <= 1
+    picture[body] = np.array([190, 120, 60]) + rng.normal(0, 12, (int(body.sum()), 3))
+    head = body & (column < x + w / 4)
+    picture[head] = np.array([110, 50, 20]) + rng.normal(0, 6, (int(head.sum()), 3))
+    return np.clip(picture, 0, 255).astype(np.uint8), body
+
+
+def overlap(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> float:
+    return float((a & b).sum() / (a | b).sum())
+
+
+@pytest.mark.parametrize(("w", "h"), [(24, 18), (60, 40), (150, 110), (300, 200)])
+def test_a_box_becomes_the_subject_whatever_its_size(w: int, h: int) -> None:
+    picture, truth = scene(100, 40, w, h)
+    found = seeds.mask_of_box(picture, (98, 38, w + 4, h + 4), look, PATCH)
+    assert found.shape == (270, 480)
+    assert overlap(found, truth) > 0.8
+
+
+def test_a_box_keeps_the_parts_that_differ() -> None:
+    picture, truth = scene(200, 100, 80, 50)
+    found = seeds.mask_of_box(picture, (198, 98, 84, 54), look, PATCH)
+    head = truth & (np.arange(480)[None] < 220)
+    assert found[head].mean() > 0.8
+
+
+@pytest.mark.parametrize(("w", "h"), [(40, 30), (60, 40), (150, 110)])
+def test_a_point_becomes_the_subject(w: int, h: int) -> None:
+    picture, truth = scene(100, 40, w, h)
+    picture[truth] = (190, 120, 60)  # of one colour: a point on one part cannot know about another
+    found = seeds.mask_of_point(picture, 100 + w / 2, 40 + h / 2, look, PATCH, (9, 16))
+    assert overlap(found, truth) > 0.75
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 470), st.integers(0, 260), st.integers(1, 480), st.integers(1, 270), st.integers(0, 3))
+def test_a_box_gives_pixels_inside_it_and_never_none(x: int, y: int, w: int, h: int, seed: int) -> None:
+    w, h = min(w, 480 - x), min(h, 270 - y)
+    picture, _ = scene(100, 60, 90, 60, seed)
+    found = seeds.mask_of_box(picture, (x, y, w, h), look, PATCH)
+    assert found.any()
+    outside = found.copy()
+    outside[y : y + h, x : x + w] = False
+    assert not outside.any()
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.floats(0, 480), st.floats(0, 270))
+def test_a_point_gives_a_mask_that_holds_it(x: float, y: float) -> None:
+    picture, _ = scene(100, 60, 90, 60)
+    found = seeds.mask_of_point(picture, x, y, look, PATCH, (9, 16))
+    assert found[min(int(y), 269), min(int(x), 479)]
+
+
+def test_a_flat_picture_is_no_failure() -> None:
+    flat = np.full((90, 120, 3), 128, np.uint8)
+    assert seeds.mask_of_box(flat, (30, 20, 40, 30), look, PATCH).any()
+    assert seeds.mask_of_box(flat, (0, 0, 120, 90), look, PATCH).all()
+    assert seeds.mask_of_point(flat, 60, 45, look, PATCH, (6, 8)).any()
