@@ -28,7 +28,7 @@ def scene(x: int, y: int, w: int, h: int, seed: int = 0) -> tuple[NDArray[np.uin
     body = ((column - x - w / 2) / (w / 2)) ** 2 + ((row - y - h / 2) / (h / 2)) ** 2 <= 1
     picture[body] = np.array([190, 120, 60]) + rng.normal(0, 12, (int(body.sum()), 3))
     head = body & (column < x + w / 4)
-    picture[head] = np.array([110, 50, 20]) + rng.normal(0, 6, (int(head.sum()), 3))
+    picture[head] = np.array([150, 60, 20]) + rng.normal(0, 6, (int(head.sum()), 3))
     return np.clip(picture, 0, 255).astype(np.uint8), body
 
 
