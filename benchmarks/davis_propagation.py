@@ -1,12 +1,13 @@
 """The tracker `propagate` on eight DAVIS 2016 sequences: given the mask of the first frame, how well are the later ones found?
 
-    FOVEATE_DATA=... python benchmarks/davis_propagation.py [SEQUENCE ...] [--stride N]
+    FOVEATE_DATA=... python benchmarks/davis_propagation.py [SEQUENCE ...] [--stride N] [--harden SEED]
 
 Settings are the defaults of `track`. They were tuned on blackswan, dance-jump, hike and mallard-fly; the other four are only reported.
 J: region IoU, mean over frames 1.. of a sequence, then over sequences. share: part of the subject's pixels that lies inside the crop (the
 mask's box + 10 % on each side, extended to a square, no smoothing), averaged alike; 0 where nothing was found.
 One JSON cell per sequence; only missing cells are run. With --stride every Nth frame is kept, which is how fast animals and low frame
-rates were imitated while tuning: only for the tuning half, printed and not stored.
+rates were imitated while tuning; with --harden the filming is made difficult (`harden.py`), another way for each SEED. Both are only for
+the tuning half, printed and not stored.
 """
 
 from __future__ import annotations
@@ -14,12 +15,13 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 from cells import RESULTS, footage, write_cell
+from harden import harden
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -52,15 +54,24 @@ def share_in_crop(found: NDArray[np.bool_], truth: NDArray[np.bool_]) -> float:
     return float((truth & inside).sum() / truth.sum())
 
 
-def run_sequence(folder: Path, name: str, settings: TrackSettings, stride: int = 1) -> dict[str, object]:
-    pictures = sorted((folder / "JPEGImages" / "480p" / name).glob("*.jpg"))[::stride]
-    truths = [folder / "Annotations" / "480p" / name / f"{path.stem}.png" for path in pictures]
+def frames(folder: Path, name: str, stride: int) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.bool_]]]:
+    """Pictures uint8[H, W, 3] and true masks bool[H, W] of every ``stride``-th frame."""
+    for path in sorted((folder / "JPEGImages" / "480p" / name).glob("*.jpg"))[::stride]:
+        truth = folder / "Annotations" / "480p" / name / f"{path.stem}.png"
+        yield np.asarray(Image.open(path).convert("RGB")), np.asarray(Image.open(truth).convert("L")) > 127
+
+
+def run_sequence(
+    folder: Path, name: str, settings: TrackSettings, stride: int = 1, seed: int | None = None
+) -> dict[str, object]:
+    scenes = frames(folder, name, stride)
+    if seed is not None:
+        pictures, truths = zip(*scenes, strict=True)
+        scenes = iter(harden(pictures, truths, (seed, TUNED.index(name))))
     backbone = load_backbone(settings.model, depth=DEPTH)
     tracker: Propagator | None = None
     overlaps, shares, lost, seconds = [], [], 0, 0.0
-    for path, truth_path in zip(pictures, truths, strict=True):
-        picture = np.asarray(Image.open(path).convert("RGB"))
-        truth = np.asarray(Image.open(truth_path).convert("L")) > 127
+    for picture, truth in scenes:
         height, width = truth.shape
         start = time.perf_counter()
         zoom = settings.short_side / min(height, width) / backbone.patch
@@ -94,11 +105,11 @@ def run_sequence(folder: Path, name: str, settings: TrackSettings, stride: int =
     }
 
 
-def show_stride(folder: Path, names: Sequence[str], settings: TrackSettings, stride: int) -> None:
-    """Print the figures of sequences of which every ``stride``-th frame is kept."""
+def show(folder: Path, names: Sequence[str], settings: TrackSettings, stride: int, seed: int | None) -> None:
+    """Print the figures of sequences of which every ``stride``-th frame is kept, hardened where there is a ``seed``."""
     figures = []
     for name in names:
-        cell = run_sequence(folder, name, settings, stride)
+        cell = run_sequence(folder, name, settings, stride, seed)
         figures.append((cell["J"], cell["share"]))
         print(f"{name:16} {cell['J']:6.3f} {cell['share']:6.3f}  {cell['lost']} of {cell['frames']}", flush=True)
     print(f"{'mean':16} {np.mean(figures, axis=0)[0]:6.3f} {np.mean(figures, axis=0)[1]:6.3f}")
@@ -108,13 +119,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("sequences", nargs="*", choices=(*TUNED, *REPORTED, []), help="default: all")
     parser.add_argument("--stride", type=int, help="keep every Nth frame of sequences of the tuning half; writes nothing")
+    parser.add_argument("--harden", type=int, metavar="SEED", help="difficult filming of the same half; writes nothing")
     args = parser.parse_args()
     torch.set_num_threads(1)
     data, settings = footage() / "davis2016", TrackSettings()
-    if args.stride is not None:
-        if args.stride < 1 or not set(args.sequences) <= set(TUNED):
-            parser.error("--stride takes a number from 1 on, and sequences of the tuning half alone")
-        show_stride(data, args.sequences or TUNED, settings, args.stride)
+    if args.stride is not None or args.harden is not None:
+        stride = 1 if args.stride is None else args.stride
+        if stride < 1 or (args.harden or 0) < 0 or not set(args.sequences) <= set(TUNED):
+            parser.error(
+                "--stride takes a number from 1 on, --harden one from 0 on, and both sequences of the tuning half alone"
+            )
+        show(data, args.sequences or TUNED, settings, stride, args.harden)
         return
     names = args.sequences or (*TUNED, *REPORTED)
     for name in names:
