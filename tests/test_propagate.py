@@ -112,6 +112,19 @@ def test_parts_that_appear_elsewhere_are_dropped() -> None:
     assert torch.equal(keep_connected(before, None, 0.3), before)
 
 
+def test_a_subject_behind_a_pole_keeps_both_of_its_sides() -> None:
+    whole = torch.zeros(ROWS, COLUMNS)
+    whole[3:6, 2:9] = 1
+    for width, sides in ((1, 2), (2, 2), (3, 1)):  # of the pole, in patches
+        split = whole.clone()
+        split[:, 5 : 5 + width] = 0
+        kept = keep_connected(split, square(3, 2), 0.3)  # where nothing was on the far side before
+        assert torch.equal(kept, split) if sides == 2 else torch.equal(kept, square(3, 2))
+    speck = square(3, 2, 4)
+    speck[3, 8] = 0.9  # as near, but too little to be its other side
+    assert torch.equal(keep_connected(speck, square(3, 2, 4), 0.3), square(3, 2, 4))
+
+
 @given(st.integers(0, 1000))
 @settings(max_examples=20, deadline=None)
 def test_shares_never_exceed_one_and_prompts_stay(seed: int) -> None:

@@ -13,7 +13,7 @@ from foveate.schema import FoveateError
 from foveate.store import Artefact
 from foveate.track.prompts import FOLDER, TABLE, load_prompts, stamps
 
-VERSION = 1
+VERSION = 2
 
 
 def artefact(project: Project, video: Video) -> Artefact:

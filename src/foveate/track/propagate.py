@@ -6,7 +6,8 @@ similar patches in the prompted frame and in the last few frames, weighted exp(c
 * tokens from three quarters of the depth instead of the last block: they tell *this* animal from another one of its kind;
 * the mean token of the prompted frame is taken from all tokens first, because what all patches share says nothing about labels;
 * the prompted frame may be compared over any distance, and counts more by ``TRUST`` of cosine: it is the only one a person vouched for;
-* parts of the labels that lie apart from the subject and were not there before are dropped, so that they cannot grow;
+* parts of the labels that lie apart from the subject and were not there before are dropped, so that they cannot grow; what stands a patch
+  or two from it is taken for its other side, behind something thin such as a pole;
 * labels are kept soft, but when they fade they are scaled up so that the subject keeps its size: otherwise each frame's doubts are the
   next frame's labels, and a small or fast subject melts away;
 * where a subject is smaller than a patch the threshold follows its peak.
@@ -34,6 +35,7 @@ TRUST = 0.1  # added to the cosine with a prompted frame
 PROMPTS = 4  # prompted frames kept: the first and the newest
 GONE = 0.35  # of the prompt's peak: a subject whose strongest label is weaker is lost
 APART = 0.2  # share of the main part's weight that a part lying apart needs, beside having been there before
+BEHIND = 0.1  # likewise for a part that no more than two patches separate from the main part: something thin may hide what lies between
 FADED = 0.35  # of the peak: how weak a label may be and still be held to keep the subject's size
 FAR = 0.25  # weight of a part that does not touch where the subject was, against one that does
 DWINDLED, RETURNED = (
@@ -104,7 +106,8 @@ def keep_connected(labels: Tensor, before: Tensor | None, level: float) -> Tenso
     """Labels [rows, columns] without the parts that lie apart.
 
     Kept: the heaviest part, where one that does not touch the labels ``before`` counts less, and further parts that mostly lie where labels
-    were before and weigh enough. A part is a set of patches above ``level`` that touch, corners included.
+    were before, or lie beside the heaviest part with two patches between them at most, and weigh enough. A part is a set of patches above
+    ``level`` that touch, corners included.
     """
     import numpy as np
     import torch
@@ -112,7 +115,8 @@ def keep_connected(labels: Tensor, before: Tensor | None, level: float) -> Tenso
     from scipy.ndimage import label as components
 
     values = labels.numpy()
-    part, count = components(values > level, np.ones((3, 3)))
+    touching = np.ones((3, 3))
+    part, count = components(values > level, touching)
     if count < 2:
         return labels
     numbers = np.arange(1, count + 1)
@@ -122,9 +126,12 @@ def keep_connected(labels: Tensor, before: Tensor | None, level: float) -> Tenso
         there = binary_dilation(before.numpy() > level)
         share = np.bincount(part.ravel(), there.ravel(), count + 1)[1:] / np.bincount(part.ravel(), minlength=count + 1)[1:]
     main = int((weight * np.where(share > 0, 1, FAR)).argmax())
-    keep = (numbers == main + 1) | ((share > 0.5) & (weight > APART * weight[main]))
+    group = np.zeros(count + 1, int)  # of each part: parts that touch once each has grown by a patch
+    group[part] = components(binary_dilation(part > 0, touching), touching)[0]
+    beside = (group[1:] == group[main + 1]) & (weight > BEHIND * weight[main])
+    keep = (numbers == main + 1) | beside | ((share > 0.5) & (weight > APART * weight[main]))
     kept = np.isin(part, numbers[keep])
-    gone = binary_dilation((part > 0) & ~kept, np.ones((3, 3))) & ~kept  # with the faint rim around it
+    gone = binary_dilation((part > 0) & ~kept, touching) & ~kept  # with the faint rim around it
     return torch.where(torch.from_numpy(gone), 0.0, labels)
 
 
