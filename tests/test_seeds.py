@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from foveate.track import seeds
 
 PATCH = 14
+GRID = (9, 16)  # patches of the whole 270 x 480 view
 
 
 def look(picture: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -39,14 +40,14 @@ def overlap(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> float:
 @pytest.mark.parametrize(("w", "h"), [(24, 18), (60, 40), (150, 110), (300, 200)])
 def test_a_box_becomes_the_subject_whatever_its_size(w: int, h: int) -> None:
     picture, truth = scene(100, 40, w, h)
-    found = seeds.mask_of_box(picture, (98, 38, w + 4, h + 4), look, PATCH)
+    found = seeds.mask_of_box(picture, (98, 38, w + 4, h + 4), look, PATCH, GRID)
     assert found.shape == (270, 480)
     assert overlap(found, truth) > 0.8
 
 
 def test_a_box_keeps_the_parts_that_differ() -> None:
     picture, truth = scene(200, 100, 80, 50)
-    found = seeds.mask_of_box(picture, (198, 98, 84, 54), look, PATCH)
+    found = seeds.mask_of_box(picture, (198, 98, 84, 54), look, PATCH, GRID)
     head = truth & (np.arange(480)[None] < 220)
     assert found[head].mean() > 0.8
 
@@ -55,7 +56,7 @@ def test_a_box_keeps_the_parts_that_differ() -> None:
 def test_a_point_becomes_the_subject(w: int, h: int) -> None:
     picture, truth = scene(100, 40, w, h)
     picture[truth] = (190, 120, 60)  # of one colour: a point on one part cannot know about another
-    found = seeds.mask_of_point(picture, 100 + w / 2, 40 + h / 2, look, PATCH, (9, 16))
+    found = seeds.mask_of_point(picture, 100 + w / 2, 40 + h / 2, look, PATCH, GRID)
     assert overlap(found, truth) > 0.75
 
 
@@ -64,7 +65,7 @@ def test_a_point_becomes_the_subject(w: int, h: int) -> None:
 def test_a_box_gives_pixels_inside_it_and_never_none(x: int, y: int, w: int, h: int, seed: int) -> None:
     w, h = min(w, 480 - x), min(h, 270 - y)
     picture, _ = scene(100, 60, 90, 60, seed)
-    found = seeds.mask_of_box(picture, (x, y, w, h), look, PATCH)
+    found = seeds.mask_of_box(picture, (x, y, w, h), look, PATCH, GRID)
     assert found.any()
     outside = found.copy()
     outside[y : y + h, x : x + w] = False
@@ -75,12 +76,12 @@ def test_a_box_gives_pixels_inside_it_and_never_none(x: int, y: int, w: int, h: 
 @given(st.floats(0, 480), st.floats(0, 270))
 def test_a_point_gives_a_mask_that_holds_it(x: float, y: float) -> None:
     picture, _ = scene(100, 60, 90, 60)
-    found = seeds.mask_of_point(picture, x, y, look, PATCH, (9, 16))
+    found = seeds.mask_of_point(picture, x, y, look, PATCH, GRID)
     assert found[min(int(y), 269), min(int(x), 479)]
 
 
 def test_a_flat_picture_is_no_failure() -> None:
     flat = np.full((90, 120, 3), 128, np.uint8)
-    assert seeds.mask_of_box(flat, (30, 20, 40, 30), look, PATCH).any()
-    assert seeds.mask_of_box(flat, (0, 0, 120, 90), look, PATCH).all()
+    assert seeds.mask_of_box(flat, (30, 20, 40, 30), look, PATCH, (6, 8)).any()
+    assert seeds.mask_of_box(flat, (0, 0, 120, 90), look, PATCH, (6, 8)).all()
     assert seeds.mask_of_point(flat, 60, 45, look, PATCH, (6, 8)).any()

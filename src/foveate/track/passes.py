@@ -257,10 +257,10 @@ class Sweep:
         assert prompt is not None
         if prompt.kind == "mask":
             return read_mask(self.scene.project, prompt, view)
-        patch = self.whole_backbone.patch
+        patch, grid = self.whole_backbone.patch, self.grid(view)
         if prompt.kind == "point":
-            return seeds.mask_of_point(picture, prompt.x, prompt.y, self._look, patch, self.grid(view))
-        return seeds.mask_of_box(picture, (prompt.x, prompt.y, prompt.w, prompt.h), self._look, patch)
+            return seeds.mask_of_point(picture, prompt.x, prompt.y, self._look, patch, grid)
+        return seeds.mask_of_box(picture, (prompt.x, prompt.y, prompt.w, prompt.h), self._look, patch, grid)
 
     def _look(self, picture: Picture) -> NDArray[np.float32]:
         """Tokens of two layers side by side."""

@@ -38,7 +38,7 @@ Look = Callable[[Picture], Floats]
 things, beside those of an earlier one, which know places, do best."""
 
 
-def mask_of_box(view: Picture, place: Box, look: Look, patch: int) -> Mask:
+def mask_of_box(view: Picture, place: Box, look: Look, patch: int, grid: tuple[int, int]) -> Mask:
     """The subject in a box.
 
     Args:
@@ -46,12 +46,13 @@ def mask_of_box(view: Picture, place: Box, look: Look, patch: int) -> Mask:
         place: x, y, w, h in pixels of the view.
         look: gives the patch tokens of a picture.
         patch: pixels per side of a patch.
+        grid: rows and columns of patches in which the tracker sees the whole view; nearer is never coarser.
 
     Returns:
         bool[H, W], inside the box; never all False.
     """
     window = _around(place, AROUND_BOX * max(place[2:]), view)
-    picture = _near(view, window, patch)
+    picture = _near(view, window, patch, grid)
     down, across = _patches(picture, window, patch)
     x, y, w, h = place[0] - window.x, place[1] - window.y, place[2], place[3]
     labels = from_box(look(picture), (x * across, y * down, w * across, h * down))
@@ -80,7 +81,7 @@ def mask_of_point(view: Picture, x: float, y: float, look: Look, patch: int, gri
     place = _enclosing(found, x, y)
     least = SMALLEST * min(height, width) - max(place[2:])
     window = _around(place, max(AROUND_POINT * max(place[2:]), least / 2), view)
-    picture = _near(view, window, patch)
+    picture = _near(view, window, patch, grid)
     down, across = _patches(picture, window, patch)
     labels = from_point(look(picture), (y - window.y) * down, (x - window.x) * across)
     mask = _back(to_mask(labels, picture, window.h, window.w), window, view)
@@ -142,8 +143,8 @@ def _around(place: Box, margin: float, view: Picture) -> View:
     return View(x=left, y=top, w=right - left, h=bottom - top)
 
 
-def _near(view: Picture, window: View, patch: int) -> Picture:
-    zoom = NEAR / max(window.w, window.h)
+def _near(view: Picture, window: View, patch: int, grid: tuple[int, int]) -> Picture:
+    zoom = max(NEAR / max(window.w, window.h), grid[0] / view.shape[0])
     return cut(view, window, max(1, round(window.h * zoom)) * patch, max(1, round(window.w * zoom)) * patch)
 
 
