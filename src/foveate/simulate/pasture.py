@@ -48,10 +48,10 @@ class PastureSettings:
     unannotated: int = 12  # further videos, of further animals, for comparing the groups
     test: int = 3  # annotated videos in the test split, the others train
     seconds: float = 20.0
-    fps: float = 6.0
+    fps: float = 5.0
     width: int = 480  # of one view; the picture holds two, one above the other
     height: int = 270
-    step: float = 1 / 3  # seconds between analysed frames
+    step: float = 0.4  # seconds between analysed frames
     lying: tuple[float, float] = (0.08, 0.32)  # mean share of time lying in control and treatment: the planted difference
     difficulty: Difficulty = field(default_factory=Difficulty)
 
