@@ -21,7 +21,7 @@ def make_study(folder: Path, source: Path | None = None, **config: object) -> Pa
         simulate(folder, MINIATURE)
     else:
         for name in ("footage", "annotations", "prompts"):
-            shutil.copytree(source / name, folder / name)  # copies times too: they are part of a video's fingerprint
+            shutil.copytree(source / name, folder / name)
         for name in ("foveate.yaml", "videos.csv", "subjects.csv"):
             shutil.copy2(source / name, folder / name)
     settings = yaml.safe_load((folder / "foveate.yaml").read_text())

@@ -24,6 +24,20 @@ def test_videos_are_joined_through_animals() -> None:
     assert group_videos(videos, "video") == {"a": 0, "b": 1, "c": 2, "d": 3, "e": 4}
 
 
+def test_a_file_under_two_names_is_one_video(tmp_path: Path) -> None:
+    for name, data in (("one", b"x" * 99), ("copy", b"x" * 99), ("other", b"y" * 99)):
+        (tmp_path / name).write_bytes(data)
+    one, copy, other = (
+        Video(name=name, path=tmp_path / name, row=row, subjects=(name,))
+        for row, name in enumerate(("one", "copy", "other"), 2)
+    )
+    assert group_videos([one, copy, other], "video") == {"one": 0, "copy": 0, "other": 1}
+    assert_disjoint([("train", [one, copy]), ("test", [other])])
+    with pytest.raises(FoveateError, match="same footage would be on two sides") as error:
+        assert_disjoint([("train", [one, other]), ("test", [copy])])
+    assert error.value.row == 3
+
+
 cast = st.lists(st.sets(st.sampled_from("abcdefgh"), min_size=1, max_size=3), min_size=2, max_size=12)
 
 

@@ -163,12 +163,15 @@ def test_export(study: Project, tmp_path: Path) -> None:
     assert (tmp_path / "boris.csv").read_text().startswith("Observation id,")
 
 
-def test_missing_parents_are_named(study: Project, tmp_path: Path) -> None:
+def test_missing_parents_are_named(study: Project, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     shutil.copytree(study.folder, tmp_path / "bare")
     bare = Project.load(tmp_path / "bare")
     shutil.rmtree(bare.folder / "predictions" / "default" / "v7")
     with pytest.raises(FoveateError, match="video 'v7' is not predicted"):
-        predict.export(bare, tmp_path / "bouts.csv")
+        predict.export(bare, tmp_path / "bouts.csv", videos=["v7"])
+    predict.export(bare, tmp_path / "bouts.csv")  # the others are written all the same, and the log says who is left out
+    assert "1 of 8 videos are left out" in caplog.text
+    assert set(pd.read_csv(tmp_path / "bouts.csv")["video"]) == {f"v{k}" for k in range(7)}
     shutil.rmtree(bare.folder / "tracks" / "v7")
     with pytest.raises(FoveateError, match="the track is missing"):
         predict.run(bare, bare.video("v7"))

@@ -69,6 +69,7 @@ def test_a_wrong_setting_names_its_line(tmp_path: Path, config: str, row: int | 
 @pytest.mark.parametrize(
     ("videos", "subjects", "row", "text"),
     [
+        ("video,path\nv1,a.mp4\nv2,b.mp4\nv3,a.mp4\n", "", 4, "keep one row for a file"),
         ("", "", 1, "empty"),
         ("video,file\n", "", 1, "column 'path' is missing"),
         ("video,path,path\n", "", 1, "twice"),

@@ -136,5 +136,9 @@ def test_fingerprint(tmp_path: Path) -> None:
     video.write_bytes(bytes(data))
     os.utime(video, ns=(found.st_atime_ns, found.st_mtime_ns + 1_000_000))
     assert store.fingerprint(video) != first
+    moved = tmp_path / "moved.mp4"
+    moved.write_bytes(b"a" * 3_000_000)
+    os.utime(moved, ns=(0, 0))
+    assert store.fingerprint(moved) == first  # copied without its time: the same footage
     with pytest.raises(FoveateError, match="no such file"):
         store.fingerprint(tmp_path / "none.mp4")

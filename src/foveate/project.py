@@ -372,6 +372,7 @@ def _load_videos(folder: Path, config: Config, subjects: Mapping[str, Any]) -> t
     path = folder / VIDEOS
     footage = folder / Path(config.footage).expanduser()
     videos: dict[str, Video] = {}
+    files: dict[Path, str] = {}
     for row, cells in read_csv(path, ("video", "path")):
         name = check_name(cells["video"], "video", file=path, row=row)
         if name in videos:
@@ -380,6 +381,14 @@ def _load_videos(folder: Path, config: Config, subjects: Mapping[str, Any]) -> t
             )
         if not cells["path"]:
             raise FoveateError("the path is empty", file=path, row=row, remedy="name the video file")
+        file = footage / Path(cells["path"]).expanduser()
+        if (same := files.setdefault(file, name)) != name:
+            raise FoveateError(
+                f"{cells['path']} stands twice (first in row {videos[same].row}, as {same!r})",
+                file=path,
+                row=row,
+                remedy="keep one row for a file; several animals in it are listed in column subjects, with ; between them",
+            )
         split = cells.get("split", "")
         if split not in ("", "train", "test"):
             raise FoveateError(f"split {split!r} is not train, test or empty", file=path, row=row, remedy="correct it")
@@ -397,7 +406,7 @@ def _load_videos(folder: Path, config: Config, subjects: Mapping[str, Any]) -> t
             raise FoveateError("a subject is listed twice", file=path, row=row, remedy="list each subject once")
         videos[name] = Video(
             name=name,
-            path=footage / Path(cells["path"]).expanduser(),
+            path=file,
             row=row,
             session=cells.get("session", ""),
             split=split,  # type: ignore[arg-type]

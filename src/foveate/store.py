@@ -99,7 +99,8 @@ def file_sha256(path: Path) -> str:
 
 
 def fingerprint(path: Path) -> str:
-    """What identifies a video without reading all of it: size, modification time, SHA-256 of first and last MiB."""
+    """What identifies a video without reading all of it: size, SHA-256 of first and last MiB. The modification time is not in it: footage
+    that moves to another disk, or is copied with its project, is the same footage."""
     try:
         found = path.stat()
         return _fingerprint(str(path), found.st_size, found.st_mtime_ns)
@@ -110,8 +111,8 @@ def fingerprint(path: Path) -> str:
 
 
 @lru_cache(maxsize=100_000)
-def _fingerprint(path: str, size: int, mtime_ns: int) -> str:
-    digest = hashlib.sha256(f"{size}:{mtime_ns}:".encode())
+def _fingerprint(path: str, size: int, mtime_ns: int) -> str:  # the time only tells the cache that the file is another one
+    digest = hashlib.sha256(f"{size}:".encode())
     with open(path, "rb") as handle:
         digest.update(handle.read(1 << 20))
         handle.seek(max(0, size - (1 << 20)))

@@ -2,7 +2,7 @@
 
 Frames of one video resemble each other, and so do videos of one animal; two cameras show the same moment. A random split of frames
 therefore measures memory. Here a *group* is a connected component of "same video" and "same animal", both views of a video included, and
-a fold is a set of whole groups.
+a fold is a set of whole groups. A file that stands in the project twice, under another name, is the same video.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from foveate.project import VIDEOS, Video
 from foveate.schema import FoveateError
+from foveate.store import fingerprint
 
 Kept = Literal["video", "subject"]
 """What is never split: the video alone, or the animals in it as well."""
@@ -35,13 +36,21 @@ def group_videos(videos: Sequence[Video], kept: Kept = "subject") -> dict[str, i
             name = leader[name]
         return name
 
-    first: dict[str, str] = {}
-    if kept == "subject":
-        for video in videos:
-            for subject in video.subjects:
-                leader[find(video.name)] = find(first.setdefault(subject, video.name))
+    first: dict[tuple[str, str], str] = {}
+    for video in videos:
+        for key in _ties(video, kept):
+            leader[find(video.name)] = find(first.setdefault(key, video.name))
     numbers: dict[str, int] = {}
     return {video.name: numbers.setdefault(find(video.name), len(numbers)) for video in videos}
+
+
+def _ties(video: Video, kept: Kept) -> list[tuple[str, str]]:
+    """What ties a video to others: (kind, which one)."""
+    try:
+        footage = [("footage", fingerprint(video.path))]
+    except FoveateError:  # not there at the moment; what was made of it is
+        footage = []
+    return footage + ([("animal", subject) for subject in video.subjects] if kept == "subject" else [])
 
 
 def assign_folds(counts: NDArray[np.integer], folds: int) -> NDArray[np.int64]:
@@ -72,7 +81,7 @@ def assign_folds(counts: NDArray[np.integer], folds: int) -> NDArray[np.int64]:
 
 
 def assert_disjoint(sides: Iterable[tuple[str, Iterable[Video]]], kept: Kept = "subject", folder: Path | None = None) -> None:
-    """Raise unless every video, and with ``kept = "subject"`` every animal, is on one side only.
+    """Raise unless every video, every file, and with ``kept = "subject"`` every animal, is on one side only.
 
     Args:
         sides: name of each side ("train", "test", "fold-0" ...) and its videos.
@@ -84,15 +93,16 @@ def assert_disjoint(sides: Iterable[tuple[str, Iterable[Video]]], kept: Kept = "
     seen: dict[tuple[str, str], tuple[str, Video]] = {}
     for side, videos in sides:
         for video in videos:
-            keys = [("video", video.name)] + ([("animal", s) for s in video.subjects] if kept == "subject" else [])
-            for key in keys:
+            for key in [("video", video.name), *_ties(video, kept)]:
                 other_side, other = seen.setdefault(key, (side, video))
-                if other_side != side:
-                    raise FoveateError(
-                        f"{key[0]} {key[1]!r} would be on two sides: {other_side} (video {other.name!r}, row {other.row}) "
-                        f"and {side} (video {video.name!r})",
-                        file=VIDEOS if folder is None else folder / VIDEOS,
-                        row=video.row,
-                        remedy="give all videos of an animal the same split; if the test is about new videos of known animals, "
-                        "set `group: video` under `probe`",
-                    )
+                if other_side == side:
+                    continue
+                what = "the same footage" if key[0] == "footage" else f"{key[0]} {key[1]!r}"
+                remedy = "give all videos of an animal the same split; if the test is about new videos of known animals, "
+                raise FoveateError(
+                    f"{what} would be on two sides: {other_side} (video {other.name!r}, row {other.row}) "
+                    f"and {side} (video {video.name!r})",
+                    file=VIDEOS if folder is None else folder / VIDEOS,
+                    row=video.row,
+                    remedy="keep one of the two rows" if key[0] == "footage" else remedy + "set `group: video` under `probe`",
+                )

@@ -11,6 +11,7 @@ Written to ``predictions/<probe>/<video>/``
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -191,17 +192,31 @@ def export(
         path: file to write.
         to: ``boris`` = aggregated events; ``csv`` = video, subject, behaviour, start, stop, probability.
         name: of the probe.
-        videos: names; empty for all.
+        videos: names; empty for all that are predicted.
 
     Returns:
         Number of bouts.
+
+    Raises:
+        FoveateError: a named video, or no video at all, is predicted.
     """
     import pandas as pd
 
     from foveate.annotations import export as writers
 
     chosen = [project.video(video) for video in videos] or list(project.videos)
-    table = pd.concat([load_bouts(project, video, name) for video in chosen], ignore_index=True)
+    tables, missing = [], []
+    for video in chosen:
+        try:
+            tables.append(load_bouts(project, video, name))
+        except FoveateError as error:
+            missing.append(error)
+    if not tables or (videos and missing):
+        raise missing[0]
+    if missing:  # a video that cannot be read must not keep the others' bouts back
+        left_out = f"{len(missing)} of {len(chosen)} videos are left out, the first because: {missing[0].problem}"
+        logging.getLogger("foveate").warning(left_out)
+    table = pd.concat(tables, ignore_index=True)
     if to == "boris":
         writers.export_boris_aggregated(Path(path), table, project, description=f"predicted by foveate, probe {name}")
     else:

@@ -66,7 +66,8 @@ def _normal_p(n: int, m: int, distance: float, ties: NDArray[np.integer]) -> flo
 
 
 def smallest_p(n: int, m: int) -> float:
-    """The smallest two-sided p that groups of these sizes can reach at all (complete separation, no ties): 2 / C(n + m, n)."""
+    """The smallest two-sided p that groups of these sizes can reach without ties (complete separation): 2 / C(n + m, n). Ties can halve it
+    where the groups differ in size, because the opposite separation is then less extreme."""
     return min(1.0, 2 / math.comb(n + m, n))
 
 
