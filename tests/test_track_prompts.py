@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from foveate import cli, timeline
 from foveate.project import Project, View
+from foveate.run import run
 from foveate.schema import FoveateError
-from foveate.track.prompts import add_prompts, check, load_prompts, parse_prompt, read_mask, stamps
+from foveate.track.prompts import add_prompts, check, load_prompts, parse_prompt, read_mask, stamps, strangers
+from tests.videos import make_video, numbered
 
 HEADER = "video,view,subject,frame,kind,x,y,w,h,mask\n"
 VIEWS = {"full": View(x=0, y=0, w=100, h=50)}
@@ -28,6 +32,32 @@ def project(
     return Project.load(folder)
 
 
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Twelve frames of 100 x 100 pixels."""
+    return make_video(tmp_path_factory.mktemp("clip") / "clip.mp4", numbered(12, 100, 100))
+
+
+def filmed(
+    folder: Path,
+    clip: Path,
+    prompts: str | None = None,
+    *,
+    subjects: str = "",
+    views: str = "",
+    names: tuple[str, ...] = ("v1", "v2"),
+) -> Project:
+    """The project with its footage."""
+    one = project(folder, prompts, subjects=subjects, views=views, names=names)
+    for name in names:
+        shutil.copyfile(clip, folder / f"{name}.mp4")
+    return one
+
+
+def table(folder: Path) -> str:
+    return (folder / "prompts" / "prompts.csv").read_text(encoding="utf-8")
+
+
 TWO = "top: {x: 0, y: 0, w: 100, h: 50}, low: {x: 0, y: 50, w: 100, h: 50}"
 
 
@@ -39,7 +69,7 @@ def test_points_on_the_command_line(tmp_path: Path) -> None:
     assert (prompt.video, prompt.view, prompt.frame) == ("v1", "top", 12)
 
 
-@pytest.mark.parametrize("text", ["v1", "v1:3", "v1:a:3,4", "v1:3:4", "v1:3:4,5,6", ":3:4,5", "v1:3:x,y"])
+@pytest.mark.parametrize("text", ["v1", "v1:3", "v1:a:3,4", "v1:-1:3,4", "v1:3:4", "v1:3:4,5,6", ":3:4,5", "v1:3:x,y"])
 def test_what_is_not_understood(tmp_path: Path, text: str) -> None:
     with pytest.raises(FoveateError, match="--prompt"):
         parse_prompt(text, project(tmp_path))
@@ -50,19 +80,18 @@ def test_unknown_video_on_the_command_line(tmp_path: Path) -> None:
         parse_prompt("v11:0:3,4", project(tmp_path))
 
 
-def test_added_prompts_are_read_back(tmp_path: Path) -> None:
-    one = project(tmp_path)
-    add_prompts(one, ["v1:0:3,4", "v2:7:0.5,9"])
-    add_prompts(one, ["v1:0:3,4"])  # again: nothing new
-    text = (tmp_path / "prompts" / "prompts.csv").read_text()
-    assert text == HEADER + "v1,full,v1,0,point,3,4,,,\nv2,full,v2,7,point,0.5,9,,,\n"
+def test_added_prompts_are_read_back(tmp_path: Path, clip: Path) -> None:
+    one = filmed(tmp_path, clip)
+    assert add_prompts(one, ["v1:0:3,4", "v2:7:0.5,9"]) == []
+    assert add_prompts(one, ["v1:0:3,4"]) == []  # again: nothing new
+    assert table(tmp_path) == HEADER + "v1,full,,0,point,3,4,,,\nv2,full,,7,point,0.5,9,,,\n"
     (prompt,) = load_prompts(one, one.video("v2"))
     assert (prompt.frame, prompt.x, prompt.y, prompt.view, prompt.subject, prompt.row) == (7, 0.5, 9.0, "full", "v2", 3)
 
 
-def test_what_is_in_the_table_stays(tmp_path: Path) -> None:
+def test_what_is_in_the_table_stays(tmp_path: Path, clip: Path) -> None:
     """Other columns, another order, semicolons, and no newline at the end."""
-    one = project(tmp_path)
+    one = filmed(tmp_path, clip)
     path = tmp_path / "prompts" / "prompts.csv"
     path.write_text("\ufeffframe;video;kind;y;x;who\n5;v1;point;8;6;me", encoding="utf-8")
     add_prompts(one, ["v2:7:1,2"])
@@ -70,21 +99,171 @@ def test_what_is_in_the_table_stays(tmp_path: Path) -> None:
     assert [(p.x, p.y) for name in ("v1", "v2") for p in load_prompts(one, one.video(name))] == [(6, 8), (1, 2)]
 
 
-def test_a_wrong_prompt_writes_nothing(tmp_path: Path) -> None:
-    one = project(tmp_path)
+def test_a_click_replaces_the_earlier_one(tmp_path: Path, clip: Path) -> None:
+    """Only its x and y change: remarks with line breaks, empty rows, Windows line ends and the rows around it stay."""
+    one = filmed(tmp_path, clip, subjects="anna")
+    path = tmp_path / "prompts" / "prompts.csv"
+    header = "video,subject,frame,kind,x,y,note\r\n\r\n"
+    text = header + 'v2,,0,point,1,1,"two\nlines, one cell"\r\nv1,anna,0,,16,90,"a ""b"", c"\r\nv1,anna,5,point,7,7'
+    path.write_bytes(text.encode())
+    assert add_prompts(one, ["v1:0:16,30"]) == ["v1:0:16,30 replaces the click at 16,90"]
+    expected = text.replace("16,90", "16,30") + "\r\n"
+    assert path.read_bytes().decode() == expected
+    assert [(p.frame, p.x, p.y) for p in load_prompts(one, one.video("v1"))] == [(0, 16, 30), (5, 7, 7)]
+    assert add_prompts(one, ["v1:5:8.25,7", "v1:5:9,7"]) == [
+        "v1:5:8.25,7 replaces the click at 7,7",
+        "v1:5:9,7 replaces the click at 8.25,7",
+    ]
+    assert path.read_bytes().decode() == expected.replace("point,7,7", "point,9,7,")
+    assert add_prompts(one, ["v1:3:1,2"]) == []  # another frame: one more
+    assert [p.frame for p in load_prompts(one, one.video("v1"))] == [0, 3, 5]
+
+
+def test_another_view_or_subject_is_not_replaced(tmp_path: Path, clip: Path) -> None:
+    one = filmed(tmp_path, clip, views=TWO)
+    assert add_prompts(one, ["v1:top:0:1,2", "v1:low:0:3,4", "v2:low:0:5,6"]) == []
+    assert len(load_prompts(one, one.video("v1"))) == 2
+
+
+def test_a_click_does_not_replace_a_box_or_what_stands_twice(tmp_path: Path, clip: Path) -> None:
+    box = "v1,,,0,box,1,1,5,5,\n"
+    one = filmed(tmp_path / "a", clip, box)
+    with pytest.raises(FoveateError, match="a box says already where 'v1' is in frame 0") as caught:
+        add_prompts(one, ["v1:0:3,4"])
+    assert caught.value.row == 2 and table(tmp_path / "a") == HEADER + box
+    twice = "v1,,,0,point,1,1,,,\nv1,,,0,point,2,2,,,\n"
+    one = filmed(tmp_path / "b", clip, twice)
+    with pytest.raises(FoveateError, match="twice in frame 0"):
+        add_prompts(one, ["v1:0:3,4"])
+    assert table(tmp_path / "b") == HEADER + twice
+
+
+def test_the_command_line_says_what_a_click_replaces(
+    tmp_path: Path, clip: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    filmed(tmp_path, clip)
+    monkeypatch.setattr(cli, "_run", lambda options, until: 0)
+    for place in ("16,90", "16,30"):
+        assert cli.main(["track", "-p", str(tmp_path), "--prompt", f"v1:0:{place}"]) == 0
+    assert capsys.readouterr().err == "v1:0:16,30 replaces the click at 16,90\n"
+    assert table(tmp_path) == HEADER + "v1,full,,0,point,16,30,,,\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "problem", "remedy"),
+    [
+        ("v1:0:100,9", "the point 100,9 lies outside the view", "100 x 100 pixels"),
+        ("v1:0:5,-1", "outside the view", "100 x 100 pixels"),
+        ("v1:0:nan,9", "outside the view", "100 x 100 pixels"),
+        ("v1:12:5,9", "frame 12 is beyond the end", "12 frames"),
+        ("v3:0:5,9", "no video 'v3'", "lists the videos"),
+    ],
+)
+@pytest.mark.parametrize("known", [True, False])
+def test_a_click_beside_the_footage_is_not_stored(
+    tmp_path: Path, clip: Path, text: str, problem: str, remedy: str, known: bool
+) -> None:
+    one = filmed(tmp_path, clip, "v2,,,0,point,1,1,,,\n")
+    if known:
+        timeline.run(one, one.video("v1"))
+    with pytest.raises(FoveateError, match=problem) as caught:
+        add_prompts(one, ["v1:11:99,99", text])
+    assert remedy in str(caught.value.remedy)
+    assert table(tmp_path) == HEADER + "v2,,,0,point,1,1,,,\n"
+
+
+def test_a_click_is_measured_in_its_view(tmp_path: Path, clip: Path) -> None:
+    one = filmed(tmp_path, clip, "", views=TWO)
+    with pytest.raises(FoveateError, match="outside the view"):
+        add_prompts(one, ["v1:low:0:5,50"])
+    assert table(tmp_path) == HEADER
+    add_prompts(one, ["v1:low:0:5,49"])
+
+
+def test_the_timeline_is_read_once(tmp_path: Path, clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    one = filmed(tmp_path, clip)
+    add_prompts(one, ["v1:0:5,5"])
+    assert timeline.artefact(one, one.video("v1")).complete() and not timeline.artefact(one, one.video("v2")).complete()
+    monkeypatch.setattr(timeline, "read_timeline", lambda path: pytest.fail("read again"))
+    add_prompts(one, ["v1:1:5,5"])
+
+
+def test_a_click_on_footage_that_cannot_be_read_is_not_stored(tmp_path: Path, clip: Path) -> None:
+    one = filmed(tmp_path, clip, "")
+    (tmp_path / "v1.mp4").write_text("no video")
+    (tmp_path / "v2.mp4").unlink()
+    for text in ("v1:0:5,5", "v2:0:5,5"):
+        with pytest.raises(FoveateError, match=f"--prompt '{text}' is not stored") as caught:
+            add_prompts(one, [text])
+        assert caught.value.file == tmp_path / f"{text[:2]}.mp4" and caught.value.remedy
+    assert table(tmp_path) == HEADER
+
+
+def test_a_table_without_room_for_a_click(tmp_path: Path, clip: Path) -> None:
+    one = filmed(tmp_path, clip)
+    (tmp_path / "prompts" / "prompts.csv").write_text("video,frame,kind,mask\n")
+    with pytest.raises(FoveateError, match="column 'x' is missing"):
+        add_prompts(one, ["v1:0:5,5"])
+    assert table(tmp_path) == "video,frame,kind,mask\n"
+
+
+def test_a_wrong_prompt_writes_nothing(tmp_path: Path, clip: Path) -> None:
+    one = filmed(tmp_path, clip)
     with pytest.raises(FoveateError):
         add_prompts(one, ["v1:0:3,4", "nobody:0:3,4"])
     assert not (tmp_path / "prompts" / "prompts.csv").exists()
 
 
-def test_several_views_or_subjects_must_be_named(tmp_path: Path) -> None:
+def test_several_views_or_subjects_must_be_named(tmp_path: Path, clip: Path) -> None:
     with pytest.raises(FoveateError, match="which view"):
         add_prompts(project(tmp_path / "a", views=TWO), ["v1:0:3,4"])
     with pytest.raises(FoveateError, match="no view 'side'"):
         add_prompts(project(tmp_path / "a", views=TWO), ["v1:side:0:3,4"])
     with pytest.raises(FoveateError, match="which subject"):
         add_prompts(project(tmp_path / "b", subjects="a;b"), ["v1:0:3,4"])
-    add_prompts(project(tmp_path / "a", views=TWO), ["v1:low:0:3,4"])
+    add_prompts(filmed(tmp_path / "a", clip, views=TWO), ["v1:low:0:3,4"])
+
+
+def test_a_subject_named_after_the_click(tmp_path: Path, clip: Path) -> None:
+    """A click on a video without named subjects stays valid when videos.csv names the one; another click replaces it."""
+    one = filmed(tmp_path, clip)
+    add_prompts(one, ["v1:0:3,4"])
+    named = project(tmp_path, subjects="anna")
+    (prompt,) = load_prompts(named, named.video("v1"))
+    assert prompt.subject == "anna"
+    assert add_prompts(named, ["v1:0:5,5"]) == ["v1:0:5,5 replaces the click at 3,4"]
+
+
+@pytest.mark.parametrize("cell", ["", "v1", "anna"])
+def test_the_only_subject(tmp_path: Path, cell: str) -> None:
+    """Empty, by the name the video lent it, or by its own: the same subject, and the same stamp."""
+    one = project(tmp_path / "a", f"v1,,{cell},0,point,1,1,,,\n", subjects="anna")
+    (prompt,) = load_prompts(one, one.video("v1"))
+    assert prompt.subject == "anna"
+    same = project(tmp_path / "b", "v1,,anna,0,point,1,1,,,\n", subjects="anna")
+    assert stamps(one, [prompt]) == stamps(same, load_prompts(same, same.video("v1")))
+
+
+@pytest.mark.parametrize(("cell", "problem"), [("", "the subject is empty, and there are 2"), ("v1", "no subject 'v1'")])
+def test_one_of_several_subjects_must_be_named(tmp_path: Path, cell: str, problem: str) -> None:
+    one = project(tmp_path, f"v2,,eve,0,point,1,1,,,\nv1,,{cell},0,point,1,1,,,\n", subjects="anna;eve")
+    with pytest.raises(FoveateError, match=problem) as caught:
+        load_prompts(one, one.video("v1"))
+    assert caught.value.remedy == "write one of: anna, eve in column subject of row 3"
+
+
+@pytest.mark.parametrize("text", ["", "video,frame,x,y\nv1,0,1,1\n", "frame,kind\n"])
+def test_a_table_that_cannot_be_read_is_one_problem(
+    tmp_path: Path, clip: Path, text: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Every video meets it and so does the search for strangers; it is printed once and does not end the run."""
+    one = filmed(tmp_path, clip, names=("v1", "v2", "v3"))
+    (tmp_path / "prompts" / "prompts.csv").write_text(text)
+    (error,) = strangers(one)
+    outcome = run(one, "track", workers=1)
+    assert [str(failure.error) for failure in outcome.failures] == [str(error)] * 4 and len(outcome.done) == 3
+    assert cli.main(["track", "-p", str(tmp_path), "--workers", "1"]) == 1
+    assert capsys.readouterr().err.count(error.problem) == 1
 
 
 @pytest.mark.parametrize(

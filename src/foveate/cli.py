@@ -69,13 +69,16 @@ def track(
     """Follow the subjects through the videos.
 
     Args:
-        prompt: where the subject is, as VIDEO[:VIEW]:FRAME:X,Y in pixels of the view; may be repeated. It is added to prompts/prompts.csv.
+        prompt: where the subject is, as VIDEO[:VIEW]:FRAME:X,Y in pixels of the view; may be repeated. It is written to
+            prompts/prompts.csv; a click on the same subject in the same frame replaces the earlier one.
     """
     if prompt:
+        from foveate import console
         from foveate.project import Project
         from foveate.track.prompts import add_prompts
 
-        add_prompts(Project.load(options.project), prompt)
+        for note in add_prompts(Project.load(options.project), prompt):
+            console.err.print(note, markup=False)
     return _run(options, "track")
 
 

@@ -2,7 +2,8 @@
 
 A row names video, view (may stay empty where there is one), subject (likewise) and frame, and says in pixels of the view: a ``point``
 (x, y) on the subject, a ``box`` (x, y, w, h) around it, or a ``mask``, a PNG beside the table that is black where the subject is not.
-Further rows for the same subject are corrections: they hold from their frame on.
+Further rows for the same subject are corrections: they hold from their frame on. ``--prompt`` writes a point, or moves the one that was
+clicked in the same frame before.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from foveate import timeline
 from foveate.masks import Mask
 from foveate.project import Project, Video, View, read_csv
 from foveate.schema import FoveateError
@@ -24,6 +26,7 @@ from foveate.store import file_sha256, write_text
 
 FOLDER, TABLE = "prompts", "prompts.csv"
 COLUMNS = ("video", "view", "subject", "frame", "kind", "x", "y", "w", "h", "mask")
+_REQUIRED = ("video", "frame", "kind")
 _SHAPE = "VIDEO[:VIEW]:FRAME:X,Y, for example  sheep1:top:0:320,240"
 
 
@@ -58,6 +61,8 @@ def parse_prompt(text: str, project: Project) -> Prompt:
         *names, frame, place = text.split(":")
         x, y = (float(number) for number in place.split(","))
         number = int(frame)
+        if number < 0:
+            raise ValueError
     except ValueError:
         raise FoveateError(f"--prompt {text!r} is not understood", remedy=f"write {_SHAPE}") from None
     known = {video.name for video in project.videos}
@@ -69,42 +74,106 @@ def parse_prompt(text: str, project: Project) -> Prompt:
     return Prompt(project.video(":".join(names[:-1])).name, number, "point", x, y, view=names[-1])
 
 
-def add_prompts(project: Project, texts: Sequence[str]) -> None:
-    """Check ``--prompt`` arguments and append them to ``prompts/prompts.csv``; a line that is there already is not repeated.
+def add_prompts(project: Project, texts: Sequence[str]) -> list[str]:
+    """Check ``--prompt`` arguments and write them to ``prompts/prompts.csv``.
+
+    A click on a subject that was clicked in that frame before takes the place of the earlier row: this is how a wrong click is put right.
+    The timeline of a video that has none yet is read first, because a click is only stored when it lies in the picture.
+
+    Returns:
+        One line for each click that replaces another.
 
     Raises:
-        FoveateError: see ``parse_prompt`` and ``check``; nothing is written then.
+        FoveateError: an argument is not understood or not in the footage, the footage cannot be read, or the table is wrong for one of
+            these videos; nothing is written then.
     """
     path = project.folder / FOLDER / TABLE
-    fresh: list[Prompt] = []
+    stored: dict[_Key, Prompt] = {}
+    clicks: dict[_Key, Prompt] = {}
+    notes = []
     for text in texts:
-        prompt = parse_prompt(text, project)
-        prompt = replace(prompt, view=_only(prompt.view, _view_names(project), "view", text, prompt))
-        subjects = project.video(prompt.video).subjects
-        prompt = replace(prompt, subject=_only("", subjects, "subject", text, prompt))
-        there = _read(project, project.video(prompt.video)) if path.exists() else []
-        if prompt.relevant() not in [other.relevant() for other in [*there, *fresh]]:
-            fresh.append(prompt)
-    if not fresh:
-        return
-    before = path.read_bytes().decode("utf-8-sig") if path.exists() else ""
-    header, separator = list(COLUMNS), ","
-    if before.strip():
-        first = before.splitlines()[0]
-        separator = max(",;\t", key=first.count)
-        header = [cell.strip() for cell in next(csv.reader([first], delimiter=separator))]
-    out = io.StringIO(newline="")
-    writer = csv.writer(out, delimiter=separator, lineterminator="\n")
-    if not before.strip():
-        writer.writerow(header)
-    for prompt in fresh:
-        values = {name: _cell(value) for name, value in prompt.relevant().items() if name not in ("w", "h")}
-        writer.writerow([values.get(name, "") for name in header])
-    write_text(path, before + ("" if not before or before.endswith("\n") else "\n") + out.getvalue())
+        click = _click(project, text)
+        stored |= {_key(prompt): prompt for prompt in load_prompts(project, project.video(click.video))}
+        earlier = clicks.get(_key(click)) or stored.get(_key(click))
+        if earlier and earlier.kind != "point":
+            raise FoveateError(
+                f"--prompt {text!r}: a {earlier.kind} says already where {earlier.subject!r} is in frame {earlier.frame}",
+                file=path,
+                row=earlier.row,
+                remedy="remove that row, or click in another frame",
+            )
+        if earlier and (earlier.x, earlier.y) != (click.x, click.y):
+            notes.append(f"{text} replaces the click at {_cell(earlier.x)},{_cell(earlier.y)}")
+        clicks[_key(click)] = replace(click, row=earlier.row if earlier else None)
+    changed = [p for key, p in clicks.items() if key not in stored or (stored[key].x, stored[key].y) != (p.x, p.y)]
+    if changed:
+        _write(project, changed)
+    return notes
+
+
+_Key = tuple[str, str, str, int]
+
+
+def _key(prompt: Prompt) -> _Key:
+    """What two prompts may not have in common."""
+    return prompt.video, prompt.view, prompt.subject, prompt.frame
+
+
+def _click(project: Project, text: str) -> Prompt:
+    """The point that one ``--prompt`` means, with its view and subject, compared with the footage."""
+    prompt = parse_prompt(text, project)
+    video = project.video(prompt.video)
+    prompt = replace(prompt, view=_only(prompt.view, _view_names(project), "view", text, prompt))
+    prompt = replace(prompt, subject=_only("", video.subjects, "subject", text, prompt))
+    try:
+        timeline.run(project, video)
+        frames, views = len(timeline.load(project, video)), timeline.views(project, video)
+    except FoveateError as error:
+        problem = f"--prompt {text!r} is not stored: {error.problem}"
+        raise FoveateError(problem, file=error.file, row=error.row, remedy=error.remedy) from None
+    if wrong := _misplaced(prompt, frames, views[prompt.view]):
+        problem, where = wrong
+        raise FoveateError(f"--prompt {text!r} is not stored: {problem}", remedy=where)
+    return prompt
+
+
+def _write(project: Project, clicks: Sequence[Prompt]) -> None:
+    """Clicks with a row get its x and y, the others a row at the end; all else in the table stays as it is."""
+    path = project.folder / FOLDER / TABLE
+    before = path.read_bytes().decode("utf-8-sig") if path.exists() else ",".join(COLUMNS) + "\n"
+    lines = before.splitlines(keepends=True)
+    separator = max(",;\t", key=lines[0].count)
+    header = [cell.strip() for cell in next(csv.reader(lines[:1], delimiter=separator))]
+    needed = ("x", "y", "view") if len(_view_names(project)) > 1 else ("x", "y")
+    for name in needed:
+        if name not in header:
+            raise FoveateError(f"column {name!r} is missing", file=path, row=1, remedy="add it to the first row")
+    out, newline = io.StringIO(newline=""), "\r\n" if "\r\n" in before else "\n"
+    writer = csv.writer(out, delimiter=separator, lineterminator=newline)
+    replaced, begin = {click.row: click for click in clicks if click.row is not None}, 0
+    reader = csv.reader(lines, delimiter=separator)
+    for cells in reader:
+        if click := replaced.get(reader.line_num):
+            cells += [""] * (len(header) - len(cells))
+            for name in ("x", "y"):
+                cells[header.index(name)] = _cell(getattr(click, name))
+            writer.writerow(cells)
+        else:
+            out.write("".join(lines[begin : reader.line_num]))
+        begin = reader.line_num
+    if not out.getvalue().endswith("\n"):
+        out.write(newline)
+    for click in clicks:
+        if click.row is None:
+            values = {name: _cell(value) for name, value in click.relevant().items() if name not in ("w", "h")}
+            if len(project.video(click.video).subjects) == 1:
+                values["subject"] = ""  # the only one, whatever videos.csv will call it
+            writer.writerow([values.get(name, "") for name in header])
+    write_text(path, out.getvalue())
 
 
 def _cell(value: object) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    return f"{value:.12g}" if isinstance(value, float) else str(value)
 
 
 def _view_names(project: Project) -> tuple[str, ...]:
@@ -126,10 +195,13 @@ def _only(name: str, names: Sequence[str], what: str, text: str, prompt: Prompt)
 
 
 def strangers(project: Project) -> list[FoveateError]:
-    """One error for each row of prompts.csv whose video is not in videos.csv; such rows stop nobody."""
+    """One error for each row of prompts.csv whose video is not in videos.csv; such rows stop nobody. A table that cannot be read is one."""
     path = project.folder / FOLDER / TABLE
     known = {video.name for video in project.videos}
-    rows = read_csv(path, ("video",)) if path.exists() else []
+    try:
+        rows = read_csv(path, _REQUIRED) if path.exists() else []
+    except FoveateError as error:
+        return [error]  # in the words in which every video says it
     return [
         FoveateError(
             f"there is no video {cells['video']!r} in videos.csv",
@@ -146,7 +218,7 @@ def _read(project: Project, video: Video) -> list[Prompt]:
     """The rows of one video in prompts.csv, checked as far as that goes without opening it. Others' wrong rows are not its concern."""
     path = project.folder / FOLDER / TABLE
     views, prompts = _view_names(project), []
-    for row, cells in read_csv(path, ("video", "frame", "kind")):
+    for row, cells in read_csv(path, _REQUIRED):
         if cells["video"] != video.name:
             continue
 
@@ -158,10 +230,14 @@ def _read(project: Project, video: Video) -> list[Prompt]:
             raise wrong(f"kind {kind!r} is not point, box or mask", "correct it")
         named = {}
         for what, names in (("view", views), ("subject", video.subjects)):
-            name = cells.get(what, "") or (names[0] if len(names) == 1 else "")
+            name = cells.get(what, "")
+            # Until videos.csv names its only subject, that bears the video's name.
+            if len(names) == 1 and (not name or (what == "subject" and name == video.name)):
+                name = names[0]
             if name not in names:
                 problem = f"there is no {what} {name!r}" if name else f"the {what} is empty, and there are {len(names)}"
-                raise wrong(f"{problem} for video {cells['video']!r}", f"{what}s: " + ", ".join(names))
+                choice = "one of: " + ", ".join(names) if len(names) > 1 else names[0]
+                raise wrong(f"{problem} for video {cells['video']!r}", f"write {choice} in column {what} of row {row}")
             named[what] = name
         numbers = {}
         needed = {"point": ("x", "y"), "box": ("x", "y", "w", "h"), "mask": ()}[kind]
@@ -217,24 +293,24 @@ def check(project: Project, prompts: Sequence[Prompt], frames: int, views: Mappi
     """
     path = project.folder / FOLDER / TABLE
     for prompt in prompts:
-        view = views[prompt.view]
-        where = f"view {prompt.view!r} is {view.w} x {view.h} pixels"
-        problem = None
-        if prompt.frame >= frames:
-            problem, where = (
-                f"frame {prompt.frame} is beyond the end",
-                f"video {prompt.video!r} has {frames} frames, counted from 0",
-            )
-        elif prompt.kind == "point" and not (0 <= prompt.x < view.w and 0 <= prompt.y < view.h):
-            problem = f"the point {prompt.x:g},{prompt.y:g} lies outside the view"
-        elif prompt.kind == "box" and not (
-            prompt.x < view.w and prompt.y < view.h and prompt.x + prompt.w > 0 and prompt.y + prompt.h > 0
-        ):
-            problem = "the box lies outside the view"
-        if problem:
+        if wrong := _misplaced(prompt, frames, views[prompt.view]):
+            problem, where = wrong
             raise FoveateError(problem, file=path, row=prompt.row, remedy=f"{where}; correct the row")
         if prompt.kind == "mask":
-            read_mask(project, prompt, view)
+            read_mask(project, prompt, views[prompt.view])
+
+
+def _misplaced(prompt: Prompt, frames: int, view: View) -> tuple[str, str] | None:
+    """What is wrong with the place of a prompt, and how large the footage is."""
+    x, y, w, h = prompt.x, prompt.y, prompt.w, prompt.h
+    if prompt.frame >= frames:
+        return f"frame {prompt.frame} is beyond the end", f"video {prompt.video!r} has {frames} frames, counted from 0"
+    where = f"view {prompt.view!r} is {view.w} x {view.h} pixels"
+    if prompt.kind == "point" and not (0 <= x < view.w and 0 <= y < view.h):
+        return f"the point {_cell(x)},{_cell(y)} lies outside the view", where
+    if prompt.kind == "box" and not (x < view.w and y < view.h and x + w > 0 and y + h > 0):
+        return "the box lies outside the view", where
+    return None
 
 
 def read_mask(project: Project, prompt: Prompt, view: View) -> Mask:
