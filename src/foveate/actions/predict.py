@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from foveate import timeline, track
 from foveate.actions import embed, probe
+from foveate.annotations.export import Target
 from foveate.jobs import Progress, silent
 from foveate.project import ProbeSettings, Project, Video
 from foveate.schema import ALL_VIEWS, BOUTS, FoveateError, State, prediction_schema
@@ -180,7 +181,7 @@ def finished(project: Project, video: Video, name: str = "default") -> Artefact:
 def export(
     project: Project,
     path: str | Path,
-    to: Literal["boris", "csv"] = "csv",
+    to: Target = "csv",
     name: str = "default",
     videos: Sequence[str] = (),
 ) -> int:
@@ -189,7 +190,8 @@ def export(
     Args:
         project: the project; the videos must be predicted.
         path: file to write.
-        to: ``boris`` = aggregated events; ``csv`` = video, subject, behaviour, start, stop, probability.
+        to: ``boris-project`` = a project to correct in BORIS; ``boris`` = aggregated events; ``csv`` = video, subject, behaviour,
+            start, stop, probability.
         name: of the probe.
         videos: names; empty for all.
 
@@ -198,12 +200,9 @@ def export(
     """
     import pandas as pd
 
-    from foveate.annotations import export as writers
+    from foveate.annotations import export_bouts
 
     chosen = [project.video(video) for video in videos] or list(project.videos)
     table = pd.concat([load_bouts(project, video, name) for video in chosen], ignore_index=True)
-    if to == "boris":
-        writers.export_boris_aggregated(Path(path), table, project, description=f"predicted by foveate, probe {name}")
-    else:
-        writers.export_csv(Path(path), table)
+    export_bouts(Path(path), table, project, to, description=f"predicted by foveate, probe {name}")
     return len(table)
