@@ -8,18 +8,15 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from foveate import annotations
 from foveate.annotations import source as sources
-from foveate.annotations import tables
 from foveate.annotations.export_project import export_boris_project
 from foveate.project import Project
-from tests.annotated import Study
+from tests.annotated import Study, as_rows, bouts_of, read_back
 
 LEGACY = """Observation id,obs,,,,,,,,,
 ,,,,,,,,,,
@@ -228,44 +225,11 @@ def test_nested_json_is_refused(study: Study) -> None:
 
 # --- out ------------------------------------------------------------------------------------------------------------------------
 
-NAMES = st.sampled_from(["graze", "walk, slow", 'say "no"', "liegen – seitlich", "x|y"])
-
-
-@st.composite
-def bouts_of(draw: st.DrawFn, unit: float = 0.001) -> pd.DataFrame:
-    """Bouts of schema.INTERVALS on a grid of ``unit`` seconds; those of one behaviour and subject do not overlap, but may touch."""
-    rows = []
-    for video, subject in (("pen1", "ewe"), ("pen2", "ewe"), ("pen2", "ram")):
-        for behaviour in draw(st.lists(NAMES, unique=True, max_size=3)):
-            limits = sorted(draw(st.lists(st.integers(0, 59_000), unique=True, max_size=8)))
-            skip = draw(st.sampled_from([1, 2]))
-            rows += [
-                (video, subject, behaviour, a * unit, b * unit, "state", 0.75)
-                for a, b in zip(limits[::skip], limits[1::skip], strict=False)
-            ]
-        for at in draw(st.lists(st.integers(0, 59_000), unique=True, max_size=3)):
-            rows.append((video, subject, "bleat", at * unit, at * unit, "point", 0.5))
-    rows = draw(st.permutations(rows))
-    frame = pd.DataFrame(rows, columns=["video", "subject", "behaviour", "start", "stop", "kind", "probability"])
-    return frame.round({"start": 3, "stop": 3})
-
 
 @pytest.fixture(scope="module")
 def frozen_project(tmp_path_factory: pytest.TempPathFactory) -> Project:
     videos = {"pen1": (60.0, "ewe"), "pen2": (120.0, "ewe;ram")}
     return Study(tmp_path_factory.mktemp("frozen study"), videos).project
-
-
-def read_back(path: Path, project: Project) -> list[tuple[str, str, str, float, float, str]]:
-    reading = annotations.read_file(
-        path, project, tables.Videos.of(project), lambda v: 120.0, lambda v: np.arange(0.0, 120.0, 0.04)
-    )
-    assert not reading.problems and not reading.notes
-    return sorted((e.video.name, e.subject, e.behaviour, e.start, e.stop, e.kind) for e in reading.entries)
-
-
-def as_rows(bouts: pd.DataFrame) -> list[tuple[str, str, str, float, float, str]]:
-    return sorted(bouts[["video", "subject", "behaviour", "start", "stop", "kind"]].itertuples(index=False, name=None))
 
 
 @settings(max_examples=40, deadline=None)

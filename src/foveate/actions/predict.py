@@ -185,13 +185,13 @@ def export(
     name: str = "default",
     videos: Sequence[str] = (),
 ) -> int:
-    """Write the predicted bouts of several videos as one file that BORIS, a spreadsheet or foveate can read.
+    """Write the predicted bouts of several videos for BORIS, ELAN, a spreadsheet, and foveate itself.
 
     Args:
         project: the project; the videos must be predicted.
-        path: file to write.
-        to: ``boris-project`` = a project to correct in BORIS; ``boris`` = aggregated events; ``csv`` = video, subject, behaviour,
-            start, stop, probability.
+        path: file to write; a folder where each video has its own.
+        to: ``boris-project`` = a project to correct in BORIS; ``boris`` = aggregated events; ``elan`` = one ``.eaf`` per
+            video; ``csv`` = video, subject, behaviour, start, stop, probability.
         name: of the probe.
         videos: names; empty for all.
 

@@ -21,6 +21,7 @@ from foveate.annotations import formats, tables
 from foveate.annotations.check import OBSERVED_FILE, Checked, check
 from foveate.annotations.dense import Labels
 from foveate.annotations.export import Target, export_boris_aggregated, export_csv
+from foveate.annotations.export_elan import export_elan
 from foveate.annotations.export_project import export_boris_project
 from foveate.annotations.source import Given, open_source
 from foveate.jobs import Progress, silent
@@ -38,6 +39,7 @@ __all__ = [
     "export_boris_project",
     "export_bouts",
     "export_csv",
+    "export_elan",
     "load_labels",
     "run",
 ]
@@ -154,6 +156,8 @@ def export_bouts(path: Path, bouts: pd.DataFrame, project: Project, to: Target, 
         export_boris_project(path, bouts, project, description=description)
     elif to == "boris":
         export_boris_aggregated(path, bouts, project, description=description)
+    elif to == "elan":
+        export_elan(path, bouts, project)
     else:
         export_csv(path, bouts)
 

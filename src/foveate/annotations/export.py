@@ -15,7 +15,7 @@ from foveate.store import write_text
 if TYPE_CHECKING:
     import pandas as pd
 
-Target = Literal["boris-project", "boris", "csv"]
+Target = Literal["boris-project", "boris", "elan", "csv"]
 
 HEADER = (
     "Observation id",

@@ -5,7 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Literal, NamedTuple
 
-from foveate.annotations import boris, boris_legacy, boris_project, tables
+from foveate.annotations import (
+    bento,
+    boris,
+    boris_legacy,
+    boris_project,
+    elan,
+    event_tables,
+    feral,
+    frame_tables,
+    lisbet,
+    tables,
+)
 from foveate.annotations.source import Given, Source
 from foveate.annotations.tables import Reading, Videos
 
@@ -44,6 +55,10 @@ def _boris_videos(source: Source, videos: Videos) -> set[str]:
 
 FORMATS: tuple[Format, ...] = (
     Format("boris", _content(boris_project.is_project), boris_project.read_project, boris_project.project_videos),
+    Format("other", _content(feral.is_feral), feral.read_feral, feral.feral_videos),
+    Format("other", _content(elan.is_elan), elan.read_elan, elan.elan_videos),
+    Format("other", _content(bento.is_bento), bento.read_bento, bento.bento_videos),
+    Format("other", _content(lisbet.is_netcdf), lisbet.read_lisbet, lisbet.lisbet_videos),
     Format("boris", _content(boris_legacy.is_legacy), boris_legacy.read_legacy, boris_legacy.legacy_videos),
     Format("csv", _columns(*tables.PLAIN), lambda s, g: tables.read_plain(_table(s), g.videos), _plain_videos),
     Format(
@@ -53,6 +68,10 @@ FORMATS: tuple[Format, ...] = (
         _boris_videos,
     ),
     Format("boris", _columns(*boris.TABULAR), lambda s, g: boris.read_tabular(_table(s), g.videos, g.duration), _boris_videos),
+    Format("other", _content(event_tables.is_event_table), event_tables.read_event_table, event_tables.event_table_videos),
+    Format("boris", _content(frame_tables.is_binary_table), frame_tables.read_binary_table, frame_tables.binary_table_videos),
+    Format("other", _content(frame_tables.is_deepethogram), frame_tables.read_deepethogram, frame_tables.frame_table_videos),
+    Format("other", frame_tables.is_simba, frame_tables.read_simba, frame_tables.frame_table_videos),
 )
 """The first whose ``sniff`` says yes reads the file."""
 

@@ -203,6 +203,7 @@ def from_dense(
     subject: str,
     first_row: int,
     out: Reading,
+    annotator: str = "",
 ) -> None:
     """Add the runs of ``labels`` (1 present, 0 absent, -1 not observed) to ``out``; label k holds from ``edges[k]`` to ``edges[k + 1]``."""
     n = min(len(labels), len(edges) - 1)
@@ -213,6 +214,6 @@ def from_dense(
             start, stop = float(edges[a]), float(edges[b])
             if value:
                 if start < stop:
-                    out.entries.append(Entry(first_row + a, video, subject, behaviour, start, stop))
+                    out.entries.append(Entry(first_row + a, video, subject, behaviour, start, stop, annotator=annotator))
             else:
-                out.spans.append(Span(first_row + a, video, subject, start, stop, "", behaviour))
+                out.spans.append(Span(first_row + a, video, subject, start, stop, annotator, behaviour))
