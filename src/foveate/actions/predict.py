@@ -191,7 +191,7 @@ def export(
         project: the project; the videos must be predicted.
         path: file to write; a folder where each video has its own.
         to: ``boris-project`` = a project to correct in BORIS; ``boris`` = aggregated events; ``elan`` = one ``.eaf`` per
-            video; ``csv`` = video, subject, behaviour, start, stop, probability.
+            video; ``nwb`` = one file per video and subject; ``csv`` = video, subject, behaviour, start, stop, probability.
         name: of the probe.
         videos: names; empty for all.
 

@@ -22,6 +22,7 @@ from foveate.annotations.check import OBSERVED_FILE, Checked, check
 from foveate.annotations.dense import Labels
 from foveate.annotations.export import Target, export_boris_aggregated, export_csv
 from foveate.annotations.export_elan import export_elan
+from foveate.annotations.export_nwb import export_nwb
 from foveate.annotations.export_project import export_boris_project
 from foveate.annotations.source import Given, open_source
 from foveate.jobs import Progress, silent
@@ -40,6 +41,7 @@ __all__ = [
     "export_bouts",
     "export_csv",
     "export_elan",
+    "export_nwb",
     "load_labels",
     "run",
 ]
@@ -158,6 +160,8 @@ def export_bouts(path: Path, bouts: pd.DataFrame, project: Project, to: Target, 
         export_boris_aggregated(path, bouts, project, description=description)
     elif to == "elan":
         export_elan(path, bouts, project)
+    elif to == "nwb":
+        export_nwb(path, bouts, project, description=description)
     else:
         export_csv(path, bouts)
 

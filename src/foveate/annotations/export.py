@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
+import os
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -15,7 +16,7 @@ from foveate.store import write_text
 if TYPE_CHECKING:
     import pandas as pd
 
-Target = Literal["boris-project", "boris", "elan", "csv"]
+Target = Literal["boris-project", "boris", "elan", "nwb", "csv"]
 
 HEADER = (
     "Observation id",
@@ -130,6 +131,14 @@ def _relative(video: Video, project: Project) -> str:
     """The video's path from the footage folder, so that exports do not depend on where that is; as in videos.csv if it is elsewhere."""
     footage = project.folder / Path(project.config.footage).expanduser()
     return (video.path.relative_to(footage) if video.path.is_relative_to(footage) else video.path).as_posix()
+
+
+def beside(video: Path, path: Path) -> str:
+    """The path of a video from the folder of the file ``path``; as it is where there is no way from one to the other."""
+    try:
+        return Path(os.path.relpath(video, path.resolve().parent)).as_posix()
+    except ValueError:  # another drive
+        return video.as_posix()
 
 
 def from_timeline(project: Project) -> Callable[[Video], tuple[float, float]]:

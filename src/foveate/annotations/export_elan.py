@@ -6,14 +6,13 @@ value of an annotation the behaviour. foveate reads the files back (``elan``). S
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from xml.sax.saxutils import escape, quoteattr
 
-from foveate.annotations.export import bouts_by_video
+from foveate.annotations.export import beside, bouts_by_video
 from foveate.annotations.export_project import joined
 from foveate.project import Project, Video
 from foveate.schema import FoveateError
@@ -105,10 +104,8 @@ def _document(bouts: Sequence[dict[str, Any]], video: Video, path: Path) -> Iter
 
 
 def _media(video: Video, path: Path) -> dict[str, str]:
-    try:
-        relative = "./" + Path(os.path.relpath(video.path, path.resolve().parent)).as_posix()
-    except ValueError:  # another drive
-        relative = video.path.as_posix()
+    relative = beside(video.path, path)
+    relative = relative if video.path.as_posix() == relative else f"./{relative}"
     kind = _MIME.get(video.path.suffix.lower(), "unknown")
     return {"MEDIA_URL": relative, "RELATIVE_MEDIA_URL": relative, "MIME_TYPE": kind}
 

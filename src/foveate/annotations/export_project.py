@@ -7,13 +7,12 @@ corrected project is an annotation file that foveate reads (``boris_project``).
 from __future__ import annotations
 
 import json
-import os
 import string
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from foveate.annotations.export import bouts_by_video, from_timeline
+from foveate.annotations.export import beside, bouts_by_video, from_timeline
 from foveate.project import Project, Video
 from foveate.store import write_text
 
@@ -51,7 +50,7 @@ def export_boris_project(
     for video in project.videos:
         if video.name in by_video:
             length, rate = media(video)
-            observations[video.name] = _observation(by_video[video.name], states, _beside(video.path, path), length, rate)
+            observations[video.name] = _observation(by_video[video.name], states, beside(video.path, path), length, rate)
     content = {
         "time_format": "hh:mm:ss",
         "project_date": "",
@@ -148,11 +147,3 @@ def _keyed(names: Iterable[str], keys: str) -> list[tuple[str, str]]:
     """Names in order, each with the key that codes it; those for which no key is left have none."""
     found = sorted({name for name in names if name})
     return [(name, keys[k] if k < len(keys) else "") for k, name in enumerate(found)]
-
-
-def _beside(video: Path, path: Path) -> str:
-    """The path of a video from the folder of ``path``; as it is where there is no way from one to the other."""
-    try:
-        return Path(os.path.relpath(video, path.resolve().parent)).as_posix()
-    except ValueError:  # another drive
-        return video.as_posix()
