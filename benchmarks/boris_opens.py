@@ -38,6 +38,7 @@ def boris(name: str) -> Any:
             sys.exit("pip install boris-behav-obs")
         package = types.ModuleType("boris")
         package.__path__ = list(found.submodule_search_locations)
+        sys.path += package.__path__  # BORIS 9 imports some of its own modules by their bare names
         sys.modules["boris"] = package
         for player in ("boris.mpv", "boris.mpv2"):  # they want libmpv when imported; opening a project plays nothing
             sys.modules[player] = types.ModuleType(player)

@@ -61,7 +61,7 @@ def artefact(project: Project) -> Artefact:
     restriction = project.folder / OBSERVED_FILE
     if restriction.is_file():
         parents[f"file:{OBSERVED_FILE}"] = _digest(restriction)
-    spoken = _videos_named(project, [*files, restriction] if restriction.is_file() else files)
+    spoken = videos_named(project, [*files, restriction] if restriction.is_file() else files)
     for video in spoken:
         try:
             parents[f"timeline:{video.name}"] = timeline.artefact(project, video).stamp
@@ -182,7 +182,7 @@ def _times_of_timeline(project: Project) -> Times:
     return times
 
 
-def _videos_named(project: Project, files: Iterable[Path]) -> list[Video]:
+def videos_named(project: Project, files: Iterable[Path]) -> list[Video]:
     """Videos that these files speak of, in the order of videos.csv."""
     videos = tables.Videos.of(project)
     names: set[str] = set()

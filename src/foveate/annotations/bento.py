@@ -42,6 +42,8 @@ def read_bento(source: Source, given: Given) -> Reading:
     lines = source.text().splitlines()
     video = _video(source, lines, given.videos)
     rows = list(_rows(lines))
+    if not any(_CHANNEL.fullmatch(line) for line in lines):
+        raise source.refuse("no channel begins in it: a line like Ch1---------- is missing")
     rate = seconds(_about(lines, "Annotation framerate")) or _RATE
     edges = np.append(given.times(video), given.duration(video))
     in_frames = all((value := seconds(row.cells[0])) is None or value == round(value) for row in rows)

@@ -83,7 +83,8 @@ def export_boris_project(
         "behaviors_coding_map": [],
         "converters": {},
     }
-    write_text(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+    # All in ASCII, as BORIS writes it: BORIS opens projects with the encoding of the system.
+    write_text(path, json.dumps(content, indent=1) + "\n")
 
 
 def joined(bouts: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
