@@ -6,10 +6,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import yaml
+from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from foveate import annotations
-from foveate.annotations import Labels
+from foveate.annotations import Labels, tables
 from foveate.project import Project, Video
 
 BORIS_TABULAR = (
@@ -69,6 +73,7 @@ class Study:
 
     def __init__(self, folder: Path, videos: Mapping[str, tuple[float, str]], **config: Any) -> None:
         self.folder, self.lengths = folder, {name: seconds for name, (seconds, _) in videos.items()}
+        self.starts: dict[str, list[float]] = {}  # of frames; by default 25 in a second
         (folder / "annotations").mkdir(parents=True, exist_ok=True)
         rows = ["video,path,subjects"]
         for name, (_, subjects) in videos.items():
@@ -92,8 +97,12 @@ class Study:
     def duration(self, video: Video) -> float:
         return self.lengths[video.name]
 
+    def times(self, video: Video) -> NDArray[np.float64]:
+        length = self.lengths[video.name]
+        return np.array(self.starts.get(video.name, np.arange(round(length * 25)) / 25))
+
     def run(self) -> dict[str, Any]:
-        return annotations.run(self.project, duration=self.duration).facts()
+        return annotations.run(self.project, duration=self.duration, times=self.times).facts()
 
     def labels(self) -> Labels:
         self.run()
@@ -108,3 +117,37 @@ class Study:
 
     def problems(self) -> list[str]:
         return [f"{p['file']}:{p['row']}: {p['problem']}" for p in self.run()["problems"]]
+
+
+NAMES = st.sampled_from(["graze", "walk, slow", 'say "no"', "liegen – seitlich", "x|y"])
+
+
+@st.composite
+def bouts_of(draw: st.DrawFn, unit: float = 0.001) -> pd.DataFrame:
+    """Bouts of schema.INTERVALS on a grid of ``unit`` seconds; those of one behaviour and subject do not overlap, but may touch."""
+    rows = []
+    for video, subject in (("pen1", "ewe"), ("pen2", "ewe"), ("pen2", "ram")):
+        for behaviour in draw(st.lists(NAMES, unique=True, max_size=3)):
+            limits = sorted(draw(st.lists(st.integers(0, 59_000), unique=True, max_size=8)))
+            skip = draw(st.sampled_from([1, 2]))
+            rows += [
+                (video, subject, behaviour, a * unit, b * unit, "state", 0.75)
+                for a, b in zip(limits[::skip], limits[1::skip], strict=False)
+            ]
+        for at in draw(st.lists(st.integers(0, 59_000), unique=True, max_size=3)):
+            rows.append((video, subject, "bleat", at * unit, at * unit, "point", 0.5))
+    rows = draw(st.permutations(rows))
+    frame = pd.DataFrame(rows, columns=["video", "subject", "behaviour", "start", "stop", "kind", "probability"])
+    return frame.round({"start": 3, "stop": 3})
+
+
+def read_back(path: Path, project: Project) -> list[tuple[str, str, str, float, float, str]]:
+    reading = annotations.read_file(
+        path, project, tables.Videos.of(project), lambda v: 120.0, lambda v: np.arange(0.0, 120.0, 0.04)
+    )
+    assert not reading.problems and not reading.notes
+    return sorted((e.video.name, e.subject, e.behaviour, e.start, e.stop, e.kind) for e in reading.entries)
+
+
+def as_rows(bouts: pd.DataFrame) -> list[tuple[str, str, str, float, float, str]]:
+    return sorted(bouts[["video", "subject", "behaviour", "start", "stop", "kind"]].itertuples(index=False, name=None))

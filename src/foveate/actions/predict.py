@@ -14,7 +14,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from foveate import timeline, track
 from foveate.actions import embed, probe
+from foveate.annotations.export import Target
 from foveate.jobs import Progress, silent
 from foveate.project import ProbeSettings, Project, Video
 from foveate.schema import ALL_VIEWS, BOUTS, FoveateError, State, prediction_schema
@@ -181,16 +182,17 @@ def finished(project: Project, video: Video, name: str = "default") -> Artefact:
 def export(
     project: Project,
     path: str | Path,
-    to: Literal["boris", "csv"] = "csv",
+    to: Target = "csv",
     name: str = "default",
     videos: Sequence[str] = (),
 ) -> int:
-    """Write the predicted bouts of several videos as one file that BORIS, a spreadsheet or foveate can read.
+    """Write the predicted bouts of several videos for BORIS, ELAN, a spreadsheet, and foveate itself.
 
     Args:
         project: the project; the videos must be predicted.
-        path: file to write.
-        to: ``boris`` = aggregated events; ``csv`` = video, subject, behaviour, start, stop, probability.
+        path: file to write; a folder where each video has its own.
+        to: ``boris-project`` = a project to correct in BORIS; ``boris`` = aggregated events; ``elan`` = one ``.eaf`` per
+            video; ``nwb`` = one file per video and subject; ``csv`` = video, subject, behaviour, start, stop, probability.
         name: of the probe.
         videos: names; empty for all that are predicted.
 
@@ -202,7 +204,7 @@ def export(
     """
     import pandas as pd
 
-    from foveate.annotations import export as writers
+    from foveate.annotations import export_bouts
 
     chosen = [project.video(video) for video in videos] or list(project.videos)
     tables, missing = [], []
@@ -217,8 +219,5 @@ def export(
         left_out = f"{len(missing)} of {len(chosen)} videos are left out, the first because: {missing[0].problem}"
         logging.getLogger("foveate").warning(left_out)
     table = pd.concat(tables, ignore_index=True)
-    if to == "boris":
-        writers.export_boris_aggregated(Path(path), table, project, description=f"predicted by foveate, probe {name}")
-    else:
-        writers.export_csv(Path(path), table)
+    export_bouts(Path(path), table, project, to, description=f"predicted by foveate, probe {name}")
     return len(table)

@@ -10,26 +10,45 @@ import glob
 import hashlib
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from foveate import timeline
-from foveate.annotations import boris, tables
+from foveate.annotations import formats, tables
 from foveate.annotations.check import OBSERVED_FILE, Checked, check
 from foveate.annotations.dense import Labels
-from foveate.annotations.export import export_boris_aggregated, export_csv
+from foveate.annotations.export import Target, export_boris_aggregated, export_csv
+from foveate.annotations.export_elan import export_elan
+from foveate.annotations.export_nwb import export_nwb
+from foveate.annotations.export_project import export_boris_project
+from foveate.annotations.source import Given, open_source
 from foveate.jobs import Progress, silent
 from foveate.project import CONFIG, Project, Video
 from foveate.schema import INTERVALS, OBSERVED, FoveateError
 from foveate.store import Artefact, write_parquet
 
-__all__ = ["Labels", "artefact", "export_boris_aggregated", "export_csv", "load_labels", "run"]
+if TYPE_CHECKING:
+    import pandas as pd
 
-VERSION = 1
+__all__ = [
+    "Labels",
+    "artefact",
+    "export_boris_aggregated",
+    "export_boris_project",
+    "export_bouts",
+    "export_csv",
+    "export_elan",
+    "export_nwb",
+    "load_labels",
+    "run",
+]
+
+VERSION = 2
 Duration = Callable[[Video], float]
-Format = Literal["csv", "tabular", "aggregated"]
+Times = Callable[[Video], NDArray[np.float64]]
 
 
 def artefact(project: Project) -> Artefact:
@@ -42,7 +61,7 @@ def artefact(project: Project) -> Artefact:
     restriction = project.folder / OBSERVED_FILE
     if restriction.is_file():
         parents[f"file:{OBSERVED_FILE}"] = _digest(restriction)
-    spoken = _videos_named(project, [*files, restriction] if restriction.is_file() else files)
+    spoken = videos_named(project, [*files, restriction] if restriction.is_file() else files)
     for video in spoken:
         try:
             parents[f"timeline:{video.name}"] = timeline.artefact(project, video).stamp
@@ -56,11 +75,14 @@ def artefact(project: Project) -> Artefact:
     return Artefact(project.stage_folder("labels"), "labels", VERSION, settings, parents)
 
 
-def run(project: Project, progress: Progress = silent, duration: Duration | None = None) -> Artefact:
+def run(
+    project: Project, progress: Progress = silent, duration: Duration | None = None, times: Times | None = None
+) -> Artefact:
     """Read, check and write all annotations.
 
     Args:
         duration: seconds of a video; by default its timeline, made if missing. A FoveateError from it costs that video's labels only.
+        times: when each frame of a video starts, in seconds; by default as its timeline says.
 
     Raises:
         FoveateError: there is not one annotation file, or ``annotations/observed.csv`` cannot be read: without it, time that nobody
@@ -74,13 +96,13 @@ def run(project: Project, progress: Progress = silent, duration: Duration | None
         raise FoveateError(
             "there are no annotation files; looked for " + ", ".join(project.config.annotations.files),
             file=project.folder / "annotations",
-            remedy=f"put BORIS exports or CSV files there, or correct annotations.files in {CONFIG}",
+            remedy=f"put BORIS files, or those of another annotation program, or CSV files there, or correct annotations.files in {CONFIG}",
         )
     duration = duration or _of_timeline(project)
     videos = tables.Videos.of(project)
     readings = []
     for done, path in enumerate(files):
-        readings.append((path, read_file(path, project, videos, duration)))
+        readings.append((path, read_file(path, project, videos, duration, times)))
         progress(done + 1, len(files))
     restriction = None
     if (project.folder / OBSERVED_FILE).is_file():
@@ -119,43 +141,29 @@ def annotation_files(project: Project) -> list[Path]:
     return sorted(path for path in found if path.is_file() and path != project.folder / OBSERVED_FILE)
 
 
-def format_of(table: tables.Table, wanted: Literal["auto", "csv", "boris"] = "auto") -> Format:
-    """What kind of file it is, by its columns."""
-    columns = set(table.columns)
-    kinds: tuple[tuple[Format, frozenset[str]], ...] = (
-        ("csv", tables.PLAIN),
-        ("aggregated", boris.AGGREGATED),
-        ("tabular", boris.TABULAR),
-    )
-    for kind, needed in kinds:
-        if needed <= columns and (wanted == "auto" or (wanted == "csv") == (kind == "csv")):
-            return kind
-    if table.columns[0] == "observation id" and "behavior" not in columns:
-        raise FoveateError(
-            "a BORIS export of version 8.12 or older",
-            file=table.path,
-            row=1,
-            remedy="open the project in a current BORIS and export the events again",
-        )
-    found = ", ".join(name[:40] for name in table.columns[:12])
-    raise FoveateError(
-        f"no known annotation format{'' if wanted == 'auto' else f' {wanted!r}'}; columns: {found}",
-        file=table.path,
-        row=1,
-        remedy="first row: video,subject,behaviour,start,stop; or tabular or aggregated events as BORIS exports them",
-    )
-
-
-def read_file(path: Path, project: Project, videos: tables.Videos, duration: Duration) -> tables.Reading:
+def read_file(
+    path: Path, project: Project, videos: tables.Videos, duration: Duration, times: Times | None = None
+) -> tables.Reading:
     """What one annotation file says; a file that cannot be read at all is one problem."""
+    given = Given(project.config.behaviours, videos, duration, times or _times_of_timeline(project))
     try:
-        table = tables.read_table(path)
-        kind = format_of(table, project.config.annotations.format)
+        return formats.read(open_source(path), given, project.config.annotations.format)
     except FoveateError as error:
         return tables.Reading(problems=[error])
-    if kind == "csv":
-        return tables.read_plain(table, videos)
-    return (boris.read_aggregated if kind == "aggregated" else boris.read_tabular)(table, videos, duration)
+
+
+def export_bouts(path: Path, bouts: pd.DataFrame, project: Project, to: Target, description: str = "") -> None:
+    """Write bouts (schema.BOUTS or schema.INTERVALS) as other programs take them; see the ``export`` modules for each."""
+    if to == "boris-project":
+        export_boris_project(path, bouts, project, description=description)
+    elif to == "boris":
+        export_boris_aggregated(path, bouts, project, description=description)
+    elif to == "elan":
+        export_elan(path, bouts, project)
+    elif to == "nwb":
+        export_nwb(path, bouts, project, description=description)
+    else:
+        export_csv(path, bouts)
 
 
 def _of_timeline(project: Project) -> Duration:
@@ -166,19 +174,23 @@ def _of_timeline(project: Project) -> Duration:
     return duration
 
 
-def _videos_named(project: Project, files: Iterable[Path]) -> list[Video]:
+def _times_of_timeline(project: Project) -> Times:
+    def times(video: Video) -> NDArray[np.float64]:
+        timeline.run(project, video)
+        return timeline.load(project, video).time
+
+    return times
+
+
+def videos_named(project: Project, files: Iterable[Path]) -> list[Video]:
     """Videos that these files speak of, in the order of videos.csv."""
     videos = tables.Videos.of(project)
     names: set[str] = set()
     for path in files:
         try:
-            table = tables.read_table(path)
+            names |= formats.videos_named(open_source(path), project.config.behaviours, videos)
         except FoveateError:
             continue  # said when the stage runs
-        if "video" in table.columns:
-            found = {text: videos.find(text) for text in {cells.get("video", "") for _, cells in table.rows}}
-            names |= {video.name for video in found.values() if video is not None}
-        names |= boris.videos_named(table, videos)
     return [video for video in project.videos if video.name in names]
 
 

@@ -1,12 +1,13 @@
 """Reading exports of BORIS (Behavioral Observation Research Interactive Software).
 
 Read are the current tabular events (8.13 and later: one row per START, STOP or POINT) and the aggregated events (one row per bout),
-with every header they had since, and the older aggregated ones. Columns are found by name, never by position.
+with every header they had since, and the older aggregated ones. Columns are found by name, never by position. Older tabular events
+(``boris_legacy``) and project files (``boris_project``) are brought into the form of the current ones and read here, too.
 
 Clock: BORIS writes seconds since the start of the first media file of an observation, *plus* its time offset (BORIS,
 ``write_event.py``); files of one player follow each other. So a time in a video is the written time, minus the offset, minus the summed
 durations of the earlier files, which is foveate's time: (pts - first pts) x time base. Several players show the same moments; the
-labels go to the videos of the first player that is part of the project, because the offset between players is not exported.
+labels go to the videos of the first player that is part of the project; the offset between players is in project files only.
 
 Observed: BORIS writes how long was coded. With the time interval "Media file(s) duration" that is all media; otherwise, BORIS's
 default included, it is the time from the first to the last event (``coding_time`` in ``observation_operations.py``), and outside it
@@ -18,7 +19,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from foveate.annotations.tables import Doubt, Entry, Kind, Reading, Span, Table, Videos, seconds
@@ -30,7 +31,7 @@ AGGREGATED = frozenset({"behavior", "start (s)", "stop (s)"})
 NO_FOCAL_SUBJECT = "No focal subject"
 _NOTHING = ("", "NA", "Not found")
 _CODED = ("observation duration", "coding duration", "total duration", "total length")
-_UNPAIRED = "in BORIS: Observations > Fix unpaired events, then export again"
+_UNPAIRED = "in BORIS: Observations > Fix unpaired events, then save or export again"
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,7 @@ class Observation:
     offset: float
     coded: float | None
     total: float | None
+    interval: tuple[float, float] | None = None  # of the media's clock, where a project file restricts the observation
 
     def pieces(self, start: float, stop: float, kind: Kind) -> list[tuple[Medium, float, float]]:
         """A bout on BORIS's clock as (medium, start, stop) in seconds of the medium; one that spans two files is split."""
@@ -67,7 +69,22 @@ class Observation:
         return [(m, a - m.start, b - m.start) for m, a, b in long]
 
 
-def players(source: str, durations: str) -> list[list[tuple[str, float | None]]]:
+Players = list[list[tuple[str, float | None]]]
+"""Media (path, seconds) of each player."""
+
+
+@dataclass(frozen=True)
+class Known:
+    """What a project file tells of one observation: its players, when the media of each begin on the observation's clock, the time
+    interval that was observed (None: all), and events that cannot be used (row -> why)."""
+
+    players: Players
+    offsets: tuple[float, ...] = ()
+    interval: tuple[float, float] | None = None
+    refused: Mapping[int, str] = field(default_factory=dict)
+
+
+def players(source: str, durations: str) -> Players:
     """``player #1:a;b|player #2:c`` and ``10.000;20.000|10.000`` as media (path, seconds) of each player.
 
     Paths may hold ``;`` where a single duration says that it is one path.
@@ -86,7 +103,7 @@ def players(source: str, durations: str) -> list[list[tuple[str, float | None]]]
     return [player for player in out if player]
 
 
-def _media(cells: Mapping[str, str]) -> list[list[tuple[str, float | None]]]:
+def _media(cells: Mapping[str, str]) -> Players:
     source = next((cells[c] for c in ("source", "media file", "media file name") if cells.get(c, "") not in _NOTHING), "")
     return players(source, cells.get("media duration (s)", ""))
 
@@ -106,8 +123,8 @@ def videos_named(table: Table, videos: Videos) -> set[str]:
 class _Reader:
     """Observations of one file, read as they are met, and what was found."""
 
-    def __init__(self, table: Table, videos: Videos, duration: Callable[[Video], float]) -> None:
-        self.table, self.videos, self.duration = table, videos, duration
+    def __init__(self, table: Table, videos: Videos, duration: Callable[[Video], float], known: Known | None = None) -> None:
+        self.table, self.videos, self.duration, self.known = table, videos, duration, known
         self.out = Reading()
         self.observations: dict[tuple[str, str, str], Observation | None] = {}
 
@@ -132,20 +149,25 @@ class _Reader:
         return self.observations[key]
 
     def _observe(self, name: str, row: int, cells: Mapping[str, str]) -> Observation:
-        found = _media(cells)
+        found = _media(cells) if self.known is None else self.known.players
         matched = [[self.videos.of_media(path) for path, _ in player] for player in found]
         chosen = next((k for k, player in enumerate(matched) if any(player)), None)
         if chosen is None:
             video = self.videos.named(name) if sum(map(len, found)) <= 1 else None
             if video is None:
-                path = found[0][0][0] if found else name
-                what = f"{path!r} of observation {name!r}" if found else f"observation {name!r}"
-                raise self.videos.unknown(path, what, self.table.path, row)
+                path = next((path for player in found for path, _ in player), "")
+                what = f"{path!r} of observation {name!r}" if path else f"observation {name!r}"
+                raise self.videos.unknown(path or name, what, self.table.path, row)
             chosen, found, matched = 0, found or [[(name, None)]], [[video]]
         for k, player in enumerate(matched):
             if k > chosen and any(player):
                 self.note(
-                    f"observation {name!r}: player #{k + 1} gets no labels, because BORIS does not export the offset between players",
+                    f"observation {name!r}: player #{k + 1} gets no labels, "
+                    + (
+                        "because BORIS does not export the offset between players"
+                        if self.known is None
+                        else f"player #{chosen + 1} does"
+                    ),
                     row,
                     "write a plain CSV for its video, or show both views in one video",
                 )
@@ -157,7 +179,12 @@ class _Reader:
                 f"time offset {offset_text!r} is not a time", file=self.table.path, row=row, remedy="export it again"
             )
         coded = next((seconds(cells[c]) for c in _CODED if c in cells), None)
-        return Observation(name, row, media, offset, coded, total)
+        interval = None
+        if self.known is not None:
+            ahead = self.known.offsets[chosen] if chosen < len(self.known.offsets) else 0.0
+            offset += ahead
+            interval = self.known.interval and (self.known.interval[0] - ahead, self.known.interval[1] - ahead)
+        return Observation(name, row, media, offset, coded, total, interval)
 
     def _follow(
         self, player: Sequence[tuple[str, float | None]], matched: Sequence[Video | None], row: int
@@ -200,10 +227,11 @@ class _Reader:
 
     def observe(self, seen: Observation, subjects: Mapping[str, int], first: float, last: float) -> None:
         """Spans of one observation whose events lie between ``first`` and ``last`` on BORIS's clock."""
-        whole = seen.coded is None or seen.total is None or seen.coded >= seen.total - 1
-        if first > last and not whole:
+        whole = seen.interval is None and (seen.coded is None or seen.total is None or seen.coded >= seen.total - 1)
+        low, high = seen.interval or (first - seen.offset, last - seen.offset)
+        if low > high and not whole:
             return  # no row of it could be read
-        if not whole:
+        if not whole and seen.interval is None:
             self.note(
                 f"observation {seen.name!r}: {first:.3f} to {last:.3f} s of {seen.total:.3f} s, from the first to the last event, counts "
                 "as observed; before and after, behaviours are taken as unknown, not as absent",
@@ -212,8 +240,8 @@ class _Reader:
             )
         for subject, row in subjects.items():
             for medium in seen.media:
-                a = 0.0 if whole else max(0.0, first - seen.offset - medium.start)
-                b = math.inf if whole else min(last - seen.offset, medium.stop) - medium.start
+                a = 0.0 if whole else max(0.0, low - medium.start)
+                b = math.inf if whole else min(high, medium.stop) - medium.start
                 if medium.video is not None and a <= b:
                     self.out.spans.append(Span(row, medium.video, subject, a, b))
 
@@ -275,9 +303,9 @@ class _Event(NamedTuple):
     status: str
 
 
-def read_tabular(table: Table, videos: Videos, duration: Callable[[Video], float]) -> Reading:
+def read_tabular(table: Table, videos: Videos, duration: Callable[[Video], float], known: Known | None = None) -> Reading:
     """Tabular events: START and STOP rows are paired per observation, subject, behaviour and modifiers in order of time."""
-    reader = _Reader(table, videos, duration)
+    reader = _Reader(table, videos, duration, known)
     ranges: dict[int, _Range] = {}
     events: dict[tuple[int, str, str, tuple[str, ...]], list[_Event]] = {}
     modifiers = [name for name in table.columns if re.fullmatch(r"modifiers?( #?\d+)?", name)]
@@ -291,6 +319,8 @@ def read_tabular(table: Table, videos: Videos, duration: Callable[[Video], float
         time, status = seconds(cells.get("time", "")), cells.get("behavior type", "").upper()
         if ragged := table.ragged(row, cells, ("subject", *TABULAR)):
             reader.out.problems.append(ragged)
+        elif known is not None and row in known.refused:
+            reader.complain(known.refused[row], row, "correct it in BORIS, and save again")
         elif time is None:
             reader.complain(f"time {cells.get('time', '')!r} is not a time", row, "export it again, or correct it")
         elif status not in ("START", "STOP", "POINT"):

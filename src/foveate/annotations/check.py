@@ -77,7 +77,7 @@ def check(
         ]
         for span in reading.spans:
             if (subject := _subject(span.video, span.subject)) and length(span.video) is not None:
-                looked.setdefault(span.video.name, []).append(_look(span, subject, ""))
+                looked.setdefault(span.video.name, []).append(_look(span, subject, span.behaviour))
         for entry in reading.entries:
             if length(entry.video) is None:
                 continue
@@ -128,7 +128,7 @@ def _observe(
             a, b = max(looked_at.stretch[0], ends[0]), min(looked_at.stretch[1], ends[1])
             for behaviour in (looked_at.behaviour,) if looked_at.behaviour else behaviours:
                 key = (video, looked_at.subject, behaviour, looked_at.annotator)
-                if a <= b:
+                if a <= b and behaviour in behaviours:
                     out.observed.setdefault(key, []).append((a, b))
     good: dict[Key, list[Stretch]] = {}
     for bout in out.bouts:

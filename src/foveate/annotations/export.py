@@ -5,15 +5,18 @@ from __future__ import annotations
 import csv
 import io
 import math
+import os
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from foveate.project import Project, Video
 from foveate.store import write_text
 
 if TYPE_CHECKING:
     import pandas as pd
+
+Target = Literal["boris-project", "boris", "elan", "nwb", "csv"]
 
 HEADER = (
     "Observation id",
@@ -68,15 +71,13 @@ def export_boris_aggregated(
         media: duration in seconds and mean frame rate of a video; by default from its timeline.
         description: the observations' description, in one line.
     """
-    media = media or _from_timeline(project)
-    of_video: dict[str, list[dict[str, Any]]] = {}
-    for bout in _records(bouts):
-        of_video.setdefault(bout["video"], []).append(bout)
+    media = media or from_timeline(project)
+    by_video = bouts_by_video(bouts, project)
     rows: list[list[str]] = []
     for video in project.videos:
-        own = sorted(of_video.pop(video.name, []), key=lambda b: (b["start"], b["subject"], b["behaviour"], b["stop"]))
-        if not own:
+        if video.name not in by_video:
             continue
+        own = by_video[video.name]
         length, rate = media(video)
         source = _relative(video, project)
         head = [video.name, "", description, "Media file", f"player #1:{source}", "0.0"]
@@ -90,9 +91,22 @@ def export_boris_aggregated(
             row = [*head, bout["subject"], str(total), bout["behaviour"], "Not defined", "POINT" if point else "STATE"]
             row += [f"{start:.3f}", f"{stop:.3f}", "NA" if point else f"{stop - start:.3f}"]
             rows.append([*row, source, "NA", "NA", "", "", "", ""])
-    if of_video:
-        project.video(next(iter(of_video)))  # raises: not a video of the project
     write_text(path, _csv(HEADER, rows, "\r\n"))
+
+
+def bouts_by_video(bouts: pd.DataFrame, project: Project) -> dict[str, list[dict[str, Any]]]:
+    """Bouts of every video that has some, in order of start, subject, behaviour and stop.
+
+    Raises:
+        FoveateError: a bout is of a video that the project does not have.
+    """
+    out: dict[str, list[dict[str, Any]]] = {}
+    for bout in _records(bouts):
+        out.setdefault(bout["video"], []).append(bout)
+    for name, own in out.items():
+        project.video(name)  # raises: not a video of the project
+        own.sort(key=lambda b: (b["start"], b["subject"], b["behaviour"], b["stop"]))
+    return out
 
 
 def _records(bouts: pd.DataFrame) -> list[dict[str, Any]]:
@@ -119,7 +133,16 @@ def _relative(video: Video, project: Project) -> str:
     return (video.path.relative_to(footage) if video.path.is_relative_to(footage) else video.path).as_posix()
 
 
-def _from_timeline(project: Project) -> Callable[[Video], tuple[float, float]]:
+def beside(video: Path, path: Path) -> str:
+    """The path of a video from the folder of the file ``path``; as it is where there is no way from one to the other."""
+    try:
+        return Path(os.path.relpath(video, path.resolve().parent)).as_posix()
+    except ValueError:  # another drive
+        return video.as_posix()
+
+
+def from_timeline(project: Project) -> Callable[[Video], tuple[float, float]]:
+    """Duration in seconds and mean frame rate of a video, by its timeline."""
     from foveate import timeline
 
     def media(video: Video) -> tuple[float, float]:

@@ -16,7 +16,7 @@ import difflib
 import io
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -26,7 +26,7 @@ from foveate.project import VIDEOS, Project, Video
 from foveate.schema import FoveateError
 
 Kind = Literal["state", "point"]
-_SEPARATORS = ",\t;"
+SEPARATORS = ",\t;"
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ def read_table(path: Path) -> Table:
     Raises:
         FoveateError: the file is empty, not UTF-8 text, or cannot be read at all.
     """
-    return _parse(path, read_bytes(path))
+    return parse(path, read_bytes(path))
 
 
 def read_bytes(path: Path) -> bytes:
@@ -120,7 +120,8 @@ def read_bytes(path: Path) -> bytes:
 
 
 @lru_cache(maxsize=64)  # every stage after this one asks for the stamp of the labels
-def _parse(path: Path, content: bytes) -> Table:
+def parse(path: Path, content: bytes) -> Table:
+    """The table that ``content``, the bytes of ``path``, holds."""
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError:
@@ -130,10 +131,14 @@ def _parse(path: Path, content: bytes) -> Table:
     if not text.strip():
         raise FoveateError("the file is empty", file=path, row=1, remedy="export it again, or remove it from annotations")
     # The separator under which the header falls into most columns.
-    records = max((_records(text, separator, path) for separator in _SEPARATORS), key=lambda r: len(r[0][1]))
-    header = [column(cell) for cell in records[0][1]]
+    return as_table(path, max((records(text, separator, path) for separator in SEPARATORS), key=lambda r: len(r[0][1])))
+
+
+def as_table(path: Path, found: Sequence[tuple[int, list[str]]]) -> Table:
+    """Records, the first of which is the header, as a table."""
+    header = [column(cell) for cell in found[0][1]]
     rows, counts = [], {}
-    for number, cells in records[1:]:
+    for number, cells in found[1:]:
         if not any(cell.strip() for cell in cells):
             continue
         while len(cells) > len(header) and not cells[-1].strip():  # separators that a spreadsheet left at the end
@@ -144,19 +149,19 @@ def _parse(path: Path, content: bytes) -> Table:
     return Table(path, tuple(header), tuple(rows), counts)
 
 
-def _records(text: str, separator: str, path: Path) -> list[tuple[int, list[str]]]:
+def records(text: str, separator: str, path: Path) -> list[tuple[int, list[str]]]:
     """Records with the line they start in; blank lines before the header are skipped."""
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
-    records: list[tuple[int, list[str]]] = []
+    found: list[tuple[int, list[str]]] = []
     line = 1
     try:
         for cells in reader:
-            if records or any(cell.strip() for cell in cells):
-                records.append((line, cells))
+            if found or any(cell.strip() for cell in cells):
+                found.append((line, cells))
             line = reader.line_num + 1
     except csv.Error as error:
         raise FoveateError(f"not a delimited text file ({error})", file=path, row=line, remedy="export it again") from None
-    return records or [(1, [""])]
+    return found or [(1, [""])]
 
 
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
