@@ -33,10 +33,10 @@ def copy(finished: Path, tmp_path: Path) -> Path:
 
 
 def test_every_stage_leaves_its_artefact(finished: Path) -> None:
-    videos, whole = status(Project.load(finished))
-    assert all(state == "done" for video in videos for state in video.stages.values())
-    assert all(state == "done" for state in whole.values())
-    assert {s for v in videos for s in v.stages} | {name.split()[0] for name in whole} >= set(STAGES)
+    found = status(Project.load(finished))
+    assert all(state == "done" for stages in found.videos.values() for state in stages.values())
+    assert all(state == "done" for state in found.whole.values()) and not found.problems
+    assert {s for stages in found.videos.values() for s in stages} | {name.split()[0] for name in found.whole} >= set(STAGES)
 
 
 def test_predictions_cover_every_analysed_frame(finished: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json as json_module
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -101,25 +101,32 @@ def probe(options: Annotated[Options, tyro.conf.arg(name="")] = Options()) -> in
 
 
 def _scores(folder: Path) -> None:
+    """What fits a terminal of 80 columns: all views together, the figures people quote, and where the others are."""
     from foveate import console
     from foveate.project import Project, read_csv
 
     project = Project.load(folder)
+    sides = {"cv": "cross-validated on the training videos", "test": "on the test videos"}
     for name in project.config.probes:
         path = project.folder / "probes" / name / "scores.csv"
-        if path.exists():
-            rows = [cells for _, cells in read_csv(path, ())]
-            columns = list(rows[0]) if rows else []
-            console.table(columns, [[_number(row[c]) for c in columns] for row in rows], title=f"probe {name}")
+        rows = [row for _, row in read_csv(path, ()) if row["view"] == "*"] if path.exists() else []
+        for split, words in sides.items():
+            shown = [_score(row) for row in rows if row["split"] == split]
+            if shown:
+                columns = ("behaviour", "F1", "95 % interval", "AP", "positives", "note")
+                console.table(columns, shown, title=f"probe {name}, {words}")
+        if rows:
+            console.out.print(
+                f"AP: average precision; all columns: {path.relative_to(project.folder).as_posix()}\n", markup=False
+            )
 
 
-def _number(text: str) -> object:
-    for kind in (int, float):
-        try:
-            return kind(text)
-        except ValueError:
-            continue
-    return text or None
+def _score(row: dict[str, str]) -> list[object]:
+    interval = f"{float(row['f1_low']):.3f} to {float(row['f1_high']):.3f}" if row["f1_low"] and row["f1_high"] else None
+    positives = f"{row['positives']} of {row['rows']}" if row["positives"] else None
+    note = row["note"].partition(":")[0].removeprefix("mean of ").removesuffix(" in the test videos")
+    numbers = [float(row[name]) if row[name] else None for name in ("f1", "average_precision")]
+    return [row["behaviour"].replace("*macro", "mean"), numbers[0], interval, numbers[1], positives, note]
 
 
 def predict(options: Annotated[Options, tyro.conf.arg(name="")] = Options()) -> int:
@@ -141,21 +148,32 @@ def status(options: Annotated[Options, tyro.conf.arg(name="")] = Options()) -> i
     """Show how far every video is, and what stands in the way."""
     from foveate import console
     from foveate.project import Project
+    from foveate.run import PER_VIDEO, plain
     from foveate.run import status as state
 
-    videos, whole = state(Project.load(options.project))
+    project = Project.load(options.project)
+    found = state(project)
+    chosen = {project.video(name).name for name in options.video} or set(found.videos)
+    problems = [p for p in found.problems if p.item in chosen or p.stage not in PER_VIDEO]
     if options.json:
-        rows = [{"video": v.video, "stages": v.stages, "problem": v.problem} for v in videos]
-        _print_json({"videos": rows, "project": whole})
+        first = {name: next((str(error) for error in found.of_video(name)), "") for name in chosen}
+        rows = [{"video": v, "stages": stages, "problem": first[v]} for v, stages in found.videos.items() if v in chosen]
+        _print_json({"videos": rows, "project": found.whole, "problems": [plain(p) for p in problems]})
         return 0
-    columns = list(dict.fromkeys(stage for v in videos for stage in v.stages))
-    shown = [v for v in videos if not options.video or v.video in options.video]
-    console.table(["video", *columns], [[v.video, *(v.stages.get(c, "") for c in columns)] for v in shown])
-    console.table(["", "state"], list(whole.items()))
-    for v in shown:
-        if v.problem:
-            console.err.print(v.problem)
+    columns = list(dict.fromkeys(stage for stages in found.videos.values() for stage in stages))
+    shown = [[name, *(stages.get(c, "") for c in columns)] for name, stages in found.videos.items() if name in chosen]
+    console.table(["video", *columns], shown)
+    notes = [_whole_note(stage, found.of_whole(stage)) for stage in found.whole]
+    console.table(["", "state", ""], [[*item, note] for item, note in zip(found.whole.items(), notes, strict=True)])
+    console.problems(problems, most=20)
     return 0
+
+
+def _whole_note(stage: str, errors: Sequence[FoveateError]) -> str:
+    if stage == "labels" and any(error.row is not None for error in errors):
+        rows = sum(error.row is not None for error in errors)
+        return f"{rows} row{'s' if rows > 1 else ''} rejected"
+    return "; ".join(dict.fromkeys(error.problem for error in errors))
 
 
 def init(
@@ -304,7 +322,18 @@ COMMANDS: dict[str, Callable[..., int]] = {
 
 def main(arguments: list[str] | None = None) -> int:
     """Entry point; returns the exit code: 0 only when everything asked for worked."""
-    arguments = sys.argv[1:] if arguments is None else arguments
+    try:
+        try:
+            return _main(sys.argv[1:] if arguments is None else arguments)
+        finally:
+            sys.stdout.flush()  # here, where a reader that has gone away can still be dealt with
+    except BrokenPipeError:
+        if not _reader_left():
+            raise
+        return 141  # 128 + SIGPIPE, as a shell reports it of other programs
+
+
+def _main(arguments: list[str]) -> int:
     if arguments in (["--version"], ["-V"]):
         from foveate import __version__
 
@@ -322,6 +351,24 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("\nstopped; the same command goes on from here", file=sys.stderr)
         return 130
+
+
+def _reader_left() -> bool:
+    """Whether nobody reads stdout or stderr any more, as after ``foveate status | head``; nothing more is written there then."""
+    import os
+    import select
+
+    left = False
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            poll = select.poll()
+            poll.register(stream.fileno(), 0)  # errors are reported without being asked for
+            if poll.poll(0):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+                left = True
+        except (AttributeError, OSError, ValueError):  # no poll on Windows; no file behind the stream
+            continue
+    return left
 
 
 def _dispatch(arguments: list[str]) -> int:

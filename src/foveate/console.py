@@ -12,11 +12,18 @@ from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, Ta
 from rich.table import Table
 from rich.text import Text
 
-from foveate.jobs import Display, Failure
-from foveate.run import Outcome
+from foveate.jobs import Failure
+from foveate.run import PER_VIDEO, Outcome, StageDisplay
 
-out = Console(highlight=False, soft_wrap=not sys.stdout.isatty())
-err = Console(stderr=True, highlight=False, soft_wrap=not sys.stderr.isatty())
+
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        """Called where the error is caught; ``main`` ends quietly for every kind of output."""
+        raise
+
+
+out = _Console(highlight=False, soft_wrap=not sys.stdout.isatty())
+err = _Console(stderr=True, highlight=False, soft_wrap=not sys.stderr.isatty())
 
 _DOING = {
     "timeline": "reading timelines",
@@ -45,6 +52,7 @@ class _Bars:
         self._progress, self._stage, self._items = progress, stage, items
         self._share: dict[str, float] = {}
         self._frames: dict[str, int] = {}
+        self.failures = 0
         self._start = self._said = time.monotonic()
         self._bar = progress.add_task(_DOING.get(stage, stage), total=items, frames=0) if progress else None
 
@@ -56,6 +64,9 @@ class _Bars:
     def finished(self, item: str) -> None:
         self._share[item] = 1.0
         self._show()
+
+    def failed(self, item: str) -> None:
+        self.failures += 1
 
     def _show(self) -> None:
         done, frames = sum(self._share.values()), sum(self._frames.values())
@@ -71,7 +82,7 @@ class _Bars:
 
 
 @contextmanager
-def show(stage: str, items: int) -> Iterator[Display]:
+def show(stage: str, items: int) -> Iterator[StageDisplay]:
     """A bar on a terminal; elsewhere a line at the end and one every 30 seconds. Goes to stderr."""
     start = time.monotonic()
     if err.is_terminal:
@@ -84,11 +95,16 @@ def show(stage: str, items: int) -> Iterator[Display]:
             TimeRemainingColumn(),
         )
         with Progress(*columns, console=err, transient=True) as progress:
-            yield _Bars(progress, stage, items)
+            bars = _Bars(progress, stage, items)
+            yield bars
     else:
-        yield _Bars(None, stage, items)
+        bars = _Bars(None, stage, items)
+        yield bars
+    worked = items - bars.failures
+    mark = "[green]✓[/]" if worked == items else "[bold yellow]![/]" if worked else "[bold red]✗[/]"
+    count = f"{items}" if worked == items else f"{worked} of {items}"
     noun = "item" if items == 1 else "items"
-    err.print(f"[green]✓[/] {_DOING.get(stage, stage):<20} {items} {noun} in {time.monotonic() - start:.1f} s")
+    err.print(f"{mark} {_DOING.get(stage, stage):<20} {count} {noun} in {time.monotonic() - start:.1f} s")
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[object]], title: str | None = None) -> None:
@@ -110,16 +126,33 @@ def problem(error: BaseException) -> None:
 
 def outcome(result: Outcome, debug: bool) -> None:
     """Print what went wrong and what was left out."""
-    for failure in unique(result.failures):
-        err.print(Text(f"{failure.stage} · {failure.item}", style="bold"))
-        problem(failure.error)
-        if debug and failure.details:
-            err.print(Text(failure.details))
+    problems(result.failures, debug)
     for note in result.notes:
         err.print(Text("· " + note, style="dim"))
     if result.failures:
         count = len(unique(result.failures))
         err.print(f"{count} problem{'s' if count > 1 else ''}; everything else is done. The same command goes on from here.")
+
+
+def problems(failures: Sequence[Failure], debug: bool = False, most: int | None = None) -> None:
+    """Print every message once to stderr, with the stage where it came up first and the item, or the number of items.
+
+    Args:
+        most: messages to print; of the others only the number is told.
+    """
+    items: dict[tuple[str, str], dict[str, None]] = {}
+    for failure in failures:
+        items.setdefault((str(failure.error), failure.stage), {})[failure.item] = None
+    distinct = unique(failures)
+    for failure in distinct[:most]:
+        count = len(items[str(failure.error), failure.stage])
+        who = failure.item if count == 1 else f"{count} {'videos' if failure.stage in PER_VIDEO else 'items'}"
+        err.print(Text(f"{failure.stage} · {who}", style="bold"))
+        problem(failure.error)
+        if debug and failure.details:
+            err.print(Text(failure.details))
+    if most is not None and len(distinct) > most:
+        err.print(f"and {len(distinct) - most} more problems; --json lists them all")
 
 
 def unique(failures: Sequence[Failure]) -> list[Failure]:

@@ -7,12 +7,13 @@ the right stamp, so the same call resumes after anything. A video that fails in 
 from __future__ import annotations
 
 import importlib
+import json
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from foveate.jobs import Display, Done, Failure, Pool, Task
 from foveate.project import Project, Video
@@ -22,7 +23,10 @@ from foveate.store import Artefact, write_json
 STAGES = ("timeline", "labels", "track", "crop", "embed", "probe", "predict", "compare", "report")
 """All stages in the order in which they run: labels early, because a wrong row should show before the long work."""
 
-_PER_VIDEO = {"timeline": "foveate.timeline", "track": "foveate.track", "crop": "foveate.crops"}
+PER_VIDEO = frozenset({"timeline", "track", "crop", "embed", "predict"})
+"""Stages with one artefact per video."""
+
+_PLAIN = {"timeline": "foveate.timeline", "track": "foveate.track", "crop": "foveate.crops"}
 
 
 @dataclass
@@ -39,17 +43,24 @@ class Outcome:
         return not self.failures
 
 
-Show = Callable[[str, int], AbstractContextManager[Display]]
+class StageDisplay(Display, Protocol):
+    """A display that also hears of the items that did not work out."""
+
+    def failed(self, item: str) -> None: ...
+
+
+Show = Callable[[str, int], AbstractContextManager[StageDisplay]]
 """Called with the stage and its number of items; gives the display of that stage."""
 
 
 class _Quiet:
     def update(self, item: str, done: int, total: int) -> None: ...
     def finished(self, item: str) -> None: ...
+    def failed(self, item: str) -> None: ...
 
 
 @contextmanager
-def quiet(stage: str, items: int) -> Iterator[Display]:
+def quiet(stage: str, items: int) -> Iterator[StageDisplay]:
     """A display that shows nothing."""
     yield _Quiet()
 
@@ -82,6 +93,7 @@ def run(
     outcome = Outcome()
     failed: set[str] = set()
     annotated: set[str] = set()
+    expected: dict[tuple[str, str], list[str]] = {}  # (stage, item) -> stamps of what it should leave
     with _lock(project.folder), Pool(project.folder, workers or default_workers(len(chosen))) as pool:
         for stage in STAGES[: STAGES.index(until) + 1]:
             if stage == "labels" and until in ("track", "crop"):
@@ -89,10 +101,13 @@ def run(
             usable = [video for video in chosen if video.name not in failed]
             tasks = []
             for task, artefact in _plan(project, stage, usable, annotated, outcome.notes):
+                stamps = expected.setdefault((stage, task.item), [])
                 if isinstance(artefact, FoveateError):
                     outcome.failures.append(Failure(stage, task.item, artefact))
                     failed.add(task.item)
-                elif artefact.complete():
+                    continue
+                stamps.append(artefact.stamp)
+                if artefact.complete():
                     outcome.skipped[stage] = outcome.skipped.get(stage, 0) + 1
                 else:
                     tasks.append(task)
@@ -102,12 +117,13 @@ def run(
                         if isinstance(result, Failure):
                             outcome.failures.append(result)
                             failed.add(result.item)
+                            display.failed(result.item)
                         else:
                             outcome.done.append(result)
             if stage == "labels":
                 annotated = _annotated(project)
             _collect_problems(project, stage, outcome)
-        _log(project, outcome)
+        _log(project, outcome, expected)
     return outcome
 
 
@@ -125,9 +141,9 @@ def _plan(
     project: Project, stage: str, videos: Sequence[Video], annotated: set[str], notes: list[str]
 ) -> Iterator[tuple[Task, Artefact | FoveateError]]:
     """The items of one stage with the artefact each should leave."""
-    if stage in _PER_VIDEO:
+    if stage in _PLAIN:
         for video in videos:
-            yield _item(project, stage, _PER_VIDEO[stage], video)
+            yield _item(project, stage, _PLAIN[stage], video)
     elif stage == "embed":
         for video in videos:
             yield _item(project, stage, "foveate.actions.embed", video, source="crop")
@@ -179,7 +195,8 @@ def _annotated(project: Project) -> set[str]:
     from foveate import annotations
 
     try:
-        return set(annotations.load_labels(project).videos)
+        labels = annotations.artefact(project)
+        return set(labels.facts()["videos"]) if labels.complete() else set()
     except FoveateError:
         return set()  # the labels stage reports it
 
@@ -200,51 +217,77 @@ def _collect_problems(project: Project, stage: str, outcome: Outcome) -> None:
             artefact = module.artefact(project) if stage == "labels" else module.artefact(project, name=name)
         except FoveateError:
             continue
-        if not artefact.complete():
-            continue
-        for problem in artefact.facts().get("problems", []):
-            error = FoveateError(
-                problem["problem"], file=problem.get("file"), row=problem.get("row"), remedy=problem.get("remedy")
-            )
-            outcome.failures.append(Failure(stage, name if stage != "labels" else "all", error))
+        if artefact.complete():
+            item = name if stage != "labels" else "all"
+            outcome.failures += [Failure(stage, item, error) for error in _left_out(artefact)]
+
+
+def _left_out(artefact: Artefact) -> list[FoveateError]:
+    """The problems that a finished stage went on with."""
+    return [_error(problem) for problem in artefact.facts().get("problems", [])]
+
+
+def _error(values: Mapping[str, Any]) -> FoveateError:
+    return FoveateError(values["problem"], file=values.get("file"), row=values.get("row"), remedy=values.get("remedy"))
 
 
 @dataclass(frozen=True)
-class VideoStatus:
-    """How far one video is: stage -> done | partial | outdated | to do | cannot."""
+class Status:
+    """How far a project is.
 
-    video: str
-    stages: dict[str, str]
-    problem: str = ""
+    A state is ``done``, ``failed`` (the last run tried it with the same inputs), ``cannot`` (the inputs are wrong), ``partial``,
+    ``outdated`` or ``to do``.
+    """
+
+    videos: dict[str, dict[str, str]]  # video -> stage -> state
+    whole: dict[str, str]  # stage that is made once -> state
+    problems: list[Failure]  # what stands in the way, and what finished stages left out; each message once per item
+
+    def of_video(self, name: str) -> list[FoveateError]:
+        return [p.error for p in self.problems if p.stage in PER_VIDEO and p.item == name]
+
+    def of_whole(self, name: str) -> list[FoveateError]:
+        """The problems of a stage that is made once, by its name in ``whole``."""
+        return [p.error for p in self.problems if p.stage not in PER_VIDEO and _whole_key(p.stage, p.item) == name]
 
 
-def status(project: Project) -> tuple[list[VideoStatus], dict[str, str]]:
+def status(project: Project) -> Status:
     """State of every video in every per-video stage, and of the stages that are made once.
 
     Reads of the footage no more than first and last MiB; writes nothing.
     """
     annotated = _annotated(project)
-    rows: dict[str, dict[str, str]] = {video.name: {} for video in project.videos}
-    problems: dict[str, str] = {}
-    whole: dict[str, str] = {}
+    logged = _logged(project)
+    found = Status({video.name: {} for video in project.videos}, {}, [])
     for stage in STAGES:
         for task, artefact in _plan(project, stage, project.videos, annotated, []):
+            errors: list[FoveateError] = []
             if isinstance(artefact, FoveateError):
-                state = "cannot"
-                problems.setdefault(task.item, str(artefact))
+                state, errors = "cannot", [artefact]
+            elif artefact.complete():
+                state, errors = "done", _left_out(artefact)
+            elif error := logged.get((stage, task.item, artefact.stamp)):
+                state, errors = "failed", [error]
             else:
                 state = _state(artefact)
             if "video" in task.arguments:
                 key = "embed (frame)" if task.arguments.get("source") == "frame" else stage
-                rows[task.item][key] = state
+                found.videos[task.item][key] = state
             else:
-                whole[stage if task.item in ("all", "default") else f"{stage} {task.item}"] = state
-    return [VideoStatus(name, stages, problems.get(name, "")) for name, stages in rows.items()], whole
+                found.whole[_whole_key(stage, task.item)] = state
+            found.problems.extend(Failure(stage, task.item, error) for error in errors)
+    once: dict[tuple[str, str, str], Failure] = {}
+    for problem in found.problems:  # what keeps a video from one stage keeps it from the following ones
+        stage = "" if problem.stage in PER_VIDEO else problem.stage
+        once.setdefault((stage, problem.item, str(problem.error)), problem)
+    return Status(found.videos, found.whole, list(once.values()))
+
+
+def _whole_key(stage: str, item: str) -> str:
+    return stage if item in ("all", "default") else f"{stage} {item}"
 
 
 def _state(artefact: Artefact) -> str:
-    if artefact.complete():
-        return "done"
     if artefact.record() is not None:
         return "outdated"
     return "partial" if artefact.folder.exists() else "to do"
@@ -274,19 +317,54 @@ def _lock(folder: Path) -> Iterator[None]:
         yield
 
 
-def _log(project: Project, outcome: Outcome) -> None:
-    """Times live here, outside the promise of identical bytes."""
+_LOG = ("logs", "run.log.json")
+
+
+def _log(project: Project, outcome: Outcome, expected: Mapping[tuple[str, str], list[str]]) -> None:
+    """Times live here, outside the promise of identical bytes.
+
+    Failures carry the stamps that were expected, so that ``status`` can tell whether they still hold. Those of earlier runs stay for what
+    this run did not come to.
+    """
     import datetime
     import platform
 
+    path = project.stage_folder(*_LOG)
+    failures = [{**plain(f), "stamps": expected.get((f.stage, f.item), [])} for f in outcome.failures]
+    earlier = [entry for entry in _entries(path) if (entry["stage"], entry["item"]) not in expected and entry["stamps"]]
     write_json(
-        project.folder / "logs" / "run.log.json",
+        path,
         {
             "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
             "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
             "seconds": {f"{d.stage} {d.item}": round(d.seconds, 3) for d in outcome.done},
             "skipped": outcome.skipped,
-            "failures": [{"stage": f.stage, "item": f.item, "problem": str(f.error)} for f in outcome.failures],
+            "failures": failures,
+            "earlier": earlier,
             "notes": outcome.notes,
         },
     )
+
+
+def plain(failure: Failure) -> dict[str, Any]:
+    """A failure as JSON can hold it."""
+    error = failure.error
+    file = None if error.file is None else str(error.file)
+    where = {"stage": failure.stage, "item": failure.item}
+    return {**where, "problem": error.problem, "file": file, "row": error.row, "remedy": error.remedy}
+
+
+def _entries(path: Path) -> list[dict[str, Any]]:
+    """Failures in the log, older ones first; none when it cannot be read, or was written by a version that kept no stamps."""
+    try:
+        log = json.loads(path.read_text(encoding="utf-8"))
+        entries = [*log.get("earlier", []), *log["failures"]]
+        return [entry for entry in entries if {"stage", "item", "stamps", "problem"} <= entry.keys()]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return []
+
+
+def _logged(project: Project) -> dict[tuple[str, str, str], FoveateError]:
+    """(stage, item, expected stamp) -> what went wrong with it in the last run that came to it."""
+    entries = _entries(project.stage_folder(*_LOG))
+    return {(entry["stage"], entry["item"], stamp): _error(entry) for entry in entries for stamp in entry["stamps"]}
