@@ -216,6 +216,8 @@ def test_packed_files_are_unpacked_up_to_a_limit(study: Study, monkeypatch: pyte
     monkeypatch.setattr(sources, "LIMIT", 2**20)
     path.write_bytes(gzip.compress(bytes(2**22)))
     assert "unpacks to more than 1 MiB" in study.problems()[0]
+    path.write_bytes(gzip.compress(b"") * 100_000)
+    assert "the file is empty" in study.problems()[0]
 
 
 def test_nested_json_is_refused(study: Study) -> None:
