@@ -216,6 +216,8 @@ def test_packed_files_are_unpacked_up_to_a_limit(study: Study, monkeypatch: pyte
     monkeypatch.setattr(sources, "LIMIT", 2**20)
     path.write_bytes(gzip.compress(bytes(2**22)))
     assert "unpacks to more than 1 MiB" in study.problems()[0]
+    path.write_bytes(gzip.compress(b"") * 100_000)
+    assert "the file is empty" in study.problems()[0]
 
 
 def test_nested_json_is_refused(study: Study) -> None:
@@ -239,6 +241,7 @@ def test_projects_read_back_as_they_were(bouts: pd.DataFrame, frozen_project: Pr
         path = Path(folder) / "out.boris"
         export_boris_project(path, bouts, frozen_project, media=lambda video: (120.0, 25.0))
         assert read_back(path, frozen_project) == as_rows(bouts)
+        assert path.read_text(encoding="utf-8").isascii()  # BORIS opens it with the encoding of the system
         export_boris_project(Path(folder) / "two.boris", bouts[::-1], frozen_project, media=lambda video: (120.0, 25.0))
         assert path.read_bytes() == (Path(folder) / "two.boris").read_bytes()
 
@@ -277,3 +280,16 @@ def test_the_project_is_as_boris_keeps_it(study: Study) -> None:
         [30.0, "ewe", "graze", "", "p=0.70", "NA"],
         [33.0, "ewe", "graze", "", "", "NA"],
     ]
+
+
+def test_instants_of_a_state_are_short_states_and_vanish_inside_long_ones(study: Study) -> None:
+    rows = [
+        ("pen1", "ewe", "lie", 1.0, 3.0, "state"),
+        ("pen1", "ewe", "lie", 2.0, 2.0, "point"),
+        ("pen1", "ewe", "lie", 5.0, 5.0, "point"),
+    ]
+    bouts = pd.DataFrame(rows, columns=["video", "subject", "behaviour", "start", "stop", "kind"])
+    path = study.folder / "annotations" / "flock.boris"
+    export_boris_project(path, bouts, study.project, media=lambda video: (60.0, 25.0))
+    assert study.bouts() == [rows[0], rows[2]]
+    assert not study.run()["problems"]

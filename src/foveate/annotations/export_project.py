@@ -112,7 +112,7 @@ def comment(bout: dict[str, Any]) -> str:
 
 def _observation(bouts: Sequence[dict[str, Any]], states: set[str], media: str, length: float, rate: float) -> dict[str, Any]:
     events: list[list[Any]] = []
-    for bout in joined(bouts):
+    for bout in joined(b | {"kind": "state"} if b["behaviour"] in states else b for b in bouts):
         start, stop = round(bout["start"], 3), round(bout["stop"], 3)
         events.append([start, bout["subject"], bout["behaviour"], "", comment(bout), "NA"])
         if bout["behaviour"] in states:
@@ -140,6 +140,7 @@ def _observation(bouts: Sequence[dict[str, Any]], states: set[str], media: str, 
             "hasVideo": {media: True},
             "hasAudio": {media: False},
             "offset": {"1": 0.0},
+            "display": {media: "Nothing"},  # what BORIS since 9.10 draws beside it
         },
     }
 

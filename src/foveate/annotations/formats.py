@@ -85,7 +85,10 @@ def read(source: Source, given: Given, wanted: Wanted = "auto") -> Reading:
     found = _find(source, given.behaviours, wanted)
     if found is not None:
         return found.read(source, given)
-    columns = ", ".join(name[:40] for name in _table(source).columns[:12])  # raises for what is not even a table
+    beginning = source.content[: 2**20]
+    beginning = beginning[: beginning.rfind(b"\n") + 1] or source.content  # whole lines: enough to know the columns
+    found_columns = tables.parse(source.path, beginning).columns  # raises for what is not even a table
+    columns = ", ".join(name[:40] for name in found_columns[:12])
     raise source.refuse(
         f"no known annotation format{'' if wanted == 'auto' else f' {wanted!r}'}; columns: {columns}",
         row=1,

@@ -19,7 +19,7 @@ from foveate.annotations.tables import Entry, Reading, Span, Videos, file_name, 
 from foveate.project import VIDEOS, Video
 from foveate.schema import FoveateError
 
-LIMIT = 512 * 2**20
+LIMIT = 256 * 2**20
 """Bytes that a compressed file may unpack to: the largest real projects have a few MiB, a bomb has more."""
 _HEAD = 2**20
 _GZIP = b"\x1f\x8b"
@@ -80,11 +80,11 @@ def open_source(path: Path) -> Source:
     return Source(path, _unpacked(path, content) if content[:2] == _GZIP else content)
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=2)
 def _unpacked(path: Path, content: bytes) -> bytes:
-    out, rest = b"", content
+    out, rest, members = b"", content, 0
     try:
-        while rest[:2] == _GZIP:  # a file may hold several members
+        while rest[:2] == _GZIP and (members := members + 1) <= 100:  # a file may hold several, but millions only to waste time
             packed = zlib.decompressobj(wbits=31)
             out += packed.decompress(rest, LIMIT + 1 - len(out))
             if len(out) > LIMIT:
