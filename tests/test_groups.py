@@ -264,7 +264,9 @@ def test_the_planted_difference_is_found(study: Project) -> None:
     assert (table["n_1"] == 5).all() and (table["n_2"] == 5).all()
     facts = groups.artefact(study).facts()
     assert facts["significant"] == ["eat"] and facts["animals"] == [5, 5] and facts["videos"] == 12
-    assert any("smallest p that 5 against 5 animals can reach, when none are equal, is 0.0079" in note for note in facts["notes"])
+    assert any(
+        "smallest p that 5 against 5 animals can reach, when none are equal, is 0.0079" in note for note in facts["notes"]
+    )
 
 
 def test_proportions_are_those_of_the_predictions(study: Project) -> None:

@@ -177,7 +177,9 @@ def run(project: Project, name: str = "default", progress: Progress = silent) ->
     tests = compare(shares, groups, settings.alpha, settings.bootstrap, settings.seed)
     family = int(tests["tested"].sum())
     reachable = smallest_p(*sizes)
-    notes.append(f"the smallest p that {sizes[0]} against {sizes[1]} animals can reach, when none are equal, is {reachable:.2g}")
+    notes.append(
+        f"the smallest p that {sizes[0]} against {sizes[1]} animals can reach, when none are equal, is {reachable:.2g}"
+    )
     if reachable * family >= settings.alpha:
         notes.append(
             f"corrected for {family} behaviours that is {min(1.0, reachable * family):.2g}, so not even complete separation of the groups "
