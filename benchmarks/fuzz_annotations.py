@@ -1,7 +1,8 @@
 """How many damaged annotation files does foveate read without ever falling over?
 
 Small good files of every format, with one to six random changes each, go through everything between a file and the labels. A run ends at
-the first traceback, problem without file or remedy, or bout outside its video; none of these is caught.
+the first traceback, problem without file or remedy, or bout outside its video; none of these is caught. netCDF is fuzzed as version 3 only:
+the HDF5 of version 4 is read in a process for each file, because its library does crash on damage.
 
     python benchmarks/fuzz_annotations.py --count 1000000 --json benchmarks/results/annotations/fuzz.json
 """

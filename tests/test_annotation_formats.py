@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import subprocess
 import sys
 import tempfile
@@ -20,6 +21,7 @@ from foveate.annotations.export_elan import export_elan
 from foveate.project import Project
 from foveate.schema import FoveateError
 from tests.annotated import Study, as_rows, bouts_of, read_back
+from tests.mangled import mangle
 
 EAF = """<?xml version="1.0" encoding="UTF-8"?>
 <ANNOTATION_DOCUMENT AUTHOR="" DATE="2024-05-01T10:00:00+01:00" FORMAT="3.0" VERSION="3.0"
@@ -183,6 +185,31 @@ def test_bento_is_in_frames_of_the_video(study: Study, attack: str, mount: str) 
         ("pen1", "ewe", "mount", 0.0, 0.04, "state"),
     ]
     assert not study.run()["problems"] and study.labels().intervals["row"].tolist() == [19, 20, 24]
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    present=st.lists(st.booleans(), min_size=4, max_size=60),
+    gaps=st.lists(st.integers(1, 300), min_size=60, max_size=60),
+    rate=st.sampled_from([None, 25.0, 29.97, 30.0, 120.0]),
+)
+def test_bento_comes_back_frame_by_frame(present: list[bool], gaps: list[int], rate: float | None) -> None:
+    """Frames counted from 1, first and last of each bout, as they are or over a nominal rate; the video's own rate is another."""
+    border = np.flatnonzero(np.diff(present, prepend=False, append=False))
+    pairs = zip((border[::2] + 1).tolist(), border[1::2].tolist(), strict=True)
+    unit = rate or 1.0
+    rows = [f"{a / unit:.12g}\t{b / unit:.12g}\t{(b - a) / unit:.12g}" for a, b in pairs]
+    if rate and all(float(row.split("\t")[0]).is_integer() for row in rows):
+        return  # whole seconds only: BENTO, too, takes them for frames
+    edges = np.concatenate([[0], np.cumsum(gaps[: len(present)])]) / 1000
+    with tempfile.TemporaryDirectory() as folder:
+        study = Study(Path(folder), {"pen1": (float(edges[-1]), "ewe")}, behaviours=["attack"])
+        study.starts["pen1"] = edges[:-1].tolist()
+        text = ANNOT.format(attack="\n".join(rows), mount="").replace("30.000000", f"{rate or 30.0:f}")
+        study.annotate("pen1.annot", text)
+        if any(present):
+            dense = study.labels().dense("pen1", "ewe", edges[:-1], np.diff(edges))
+            assert not study.run()["problems"] and dense[:, 0].astype(bool).tolist() == present
 
 
 def test_bento_channels_and_faults(study: Study) -> None:
@@ -383,6 +410,11 @@ def test_netcdf_4(study: Study) -> None:
             file[name].make_scale(name)
             file["target_cls"].dims[k].attach_scale(file[name])
     assert study.bouts() == BOUTS
+    path = study.folder / "annotations" / "pen3.nc"
+    whole, draw = path.read_bytes(), random.Random(0)
+    for _ in range(5):  # some of these crash the HDF5 library; that costs a process, and one file
+        path.write_bytes(mangle(whole, draw))
+        assert all("pen3.nc" in problem for problem in study.problems())
 
 
 # --- all of them ----------------------------------------------------------------------------------------------------------------
