@@ -25,6 +25,11 @@ def footage() -> Path:
     return Path(folder)
 
 
+def _argument(text: str) -> str:
+    """As typed, but where somebody keeps folders is nobody's business."""
+    return "FOLDER" if Path(text).is_absolute() else shlex.quote(text)
+
+
 def write_cell(path: Path, result: dict[str, Any]) -> None:
     """Write ``result`` as JSON with date, machine, versions, commit and command."""
     versions = {}
@@ -35,7 +40,7 @@ def write_cell(path: Path, result: dict[str, Any]) -> None:
             continue
     about = {
         "date": datetime.date.today().isoformat(),
-        "command": shlex.join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *sys.argv[1:]]),
+        "command": " ".join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *map(_argument, sys.argv[1:])]),
         "machine": f"{_processor()}, {len(os.sched_getaffinity(0))} cores, {platform.system()}",
         "python": platform.python_version(),
         "versions": versions,

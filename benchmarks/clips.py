@@ -71,7 +71,7 @@ def main() -> None:
         {
             "what": "real clips tracked and cropped from one click each",
             "clips": clips,
-            "problems": [str(f.error) for f in result.failures],
+            "problems": [str(f.error).replace(str(folder), "FOLDER") for f in result.failures],
         },
     )
     print(f"report: {folder / 'report' / 'index.html'}")
