@@ -74,6 +74,17 @@ def test_a_changed_setting_redoes_what_depends_on_it(copy: Path) -> None:
     assert outcome.ok and {d.stage for d in outcome.done} == {"probe", "predict", "compare", "report"}
 
 
+def test_footage_that_is_away_for_a_while_costs_nothing(copy: Path) -> None:
+    before = contents(copy)
+    (copy / "footage").rename(copy / "unplugged")
+    with pytest.raises(FoveateError, match="none of the 8 videos can be found"):
+        run(Project.load(copy), workers=1)
+    (copy / "unplugged").rename(copy / "footage")
+    assert contents(copy) == before
+    outcome = run(Project.load(copy), workers=1)
+    assert outcome.ok and not outcome.done
+
+
 def test_command_line_says_what_is_wrong(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["run", "-p", str(copy), "--json", "--workers", "1"]) == 0
     assert json.loads(capsys.readouterr().out)["done"] == []

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from foveate.jobs import Display, Done, Failure, Pool, Task
-from foveate.project import Project, Video
+from foveate.project import CONFIG, Project, Video
 from foveate.schema import FoveateError
 from foveate.store import Artefact, write_json
 
@@ -85,11 +85,18 @@ def run(
         What was done, skipped and what failed. Failures of single videos do not raise.
 
     Raises:
-        FoveateError: the project is in use by another process, or a video name is unknown.
+        FoveateError: the project is in use by another process, a video name is unknown, or no footage at all is there.
     """
     if until not in STAGES:
         raise FoveateError(f"there is no stage {until!r}", remedy="stages: " + ", ".join(STAGES))
     chosen = [project.video(name) for name in videos] or list(project.videos)
+    if len(project.videos) > 1 and not any(video.path.exists() for video in project.videos):
+        # Going on would replace a finished report with one that says that nothing was followed.
+        raise FoveateError(
+            f"none of the {len(project.videos)} videos can be found, for example {project.videos[0].path}; nothing was changed",
+            file=project.folder / CONFIG,
+            remedy="connect the drive with the footage, or correct `footage`",
+        )
     outcome = Outcome()
     failed: set[str] = set()
     annotated: set[str] = set()
