@@ -12,6 +12,7 @@ import yaml
 from foveate.cli import main
 from foveate.project import Project
 from foveate.run import STAGES, run, status
+from foveate.schema import FoveateError
 from foveate.store import read_parquet
 from tests.pipeline import contents, make_study
 from tests.videos import sound_only
