@@ -141,7 +141,7 @@ def _timeline(project: Project, video: Video) -> None:
         "duration": FRAMES * STEP,
         "codec": "none",
     }
-    facts |= {"clock": "pts", "seekable": True, "damaged_after": None, "frames": len(frame)}
+    facts |= {"clock": "pts", "seekable": True, "skippable": True, "damaged_after": None, "frames": len(frame)}
     seal(timeline.artefact(project, video), {"timeline.parquet": pa.table(columns, schema=schema.TIMELINE)}, facts)
 
 

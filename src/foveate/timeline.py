@@ -16,10 +16,10 @@ from foveate.schema import TIMELINE, FoveateError
 from foveate.store import Artefact, fingerprint, write_parquet
 from foveate.video import Timeline, read_timeline
 
-VERSION = 1
+VERSION = 2
 _log = logging.getLogger("foveate")
 _TABLE = "timeline.parquet"
-_FACTS = ("width", "height", "rotation", "mirrored", "duration", "codec", "clock", "seekable", "damaged_after")
+_FACTS = ("width", "height", "rotation", "mirrored", "duration", "codec", "clock", "seekable", "skippable", "damaged_after")
 _SLACK = 1e-6  # seconds: a frame at 0.499 999 999 is on screen at 0.5
 
 

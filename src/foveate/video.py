@@ -57,6 +57,7 @@ class Timeline:
     codec: str
     clock: Clock = "pts"
     seekable: bool = True  # False: every read starts at the first frame
+    skippable: bool = True  # False: every picture must be decoded, because the container does not say which is which
     damaged_after: float | None = None  # seconds from which on the file is broken; None: nothing found
 
     def __len__(self) -> int:
@@ -193,7 +194,7 @@ def _by_decoding(path: Path) -> Timeline:
         if not stamps:
             raise FoveateError("no picture in it can be decoded", file=path, remedy=_REPAIR)
         if _rising(stamps, 0):
-            return replace(_assemble(container, stream, np.array(stamps), np.array(keys)), seekable=False, **shape)
+            return replace(_assemble(container, stream, np.array(stamps), np.array(keys)), seekable=False, skippable=False, **shape)
         # The decoder's order is right even where its timestamps are not (AVI with B-frames). The packets' decoding times, in order,
         # are then when the pictures are shown; a bare stream has not even these, only its rate.
         if len(decoding) == len(stamps) and _rising(decoding, 1):
@@ -202,7 +203,7 @@ def _by_decoding(path: Path) -> Timeline:
             step = 1 / (stream.guessed_rate or Fraction(25)) / stream.time_base
             ticks = np.array([round(i * step) for i in range(len(stamps))])
             timeline = _assemble(container, stream, ticks, np.array(keys))
-    return replace(timeline, clock="count", seekable=False, pts=timeline.frame, **shape)
+    return replace(timeline, clock="count", seekable=False, skippable=False, pts=timeline.frame, **shape)
 
 
 def _rising(stamps: list[int | None], least: int) -> bool:
@@ -275,7 +276,7 @@ def read_frames(
 def _pick(path: Path, packets: Iterator[Any], stream: Any, timeline: Timeline, wanted: NDArray[np.int64]) -> Iterator[Any]:
     """One decoded picture per wanted frame: its own, or the one before it where its own is lost."""
     targets = timeline.pts[wanted].tolist()
-    skippable = timeline.seekable and stream.codec_context.name in _SKIPPABLE
+    skippable = timeline.skippable and stream.codec_context.name in _SKIPPABLE
     previous: Any = None
     previous_stamp = i = 0
 
