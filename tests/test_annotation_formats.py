@@ -103,12 +103,6 @@ def test_hostile_and_damaged_xml_is_refused(study: Study, text: str, problem: st
     assert problem in found and found.startswith("annotations/a.eaf:")
 
 
-@pytest.fixture(scope="module")
-def frozen_project(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    videos = {"pen1": (60.0, "ewe"), "pen2": (120.0, "ewe;ram")}
-    return Study(tmp_path_factory.mktemp("frozen study"), videos).project
-
-
 @settings(max_examples=40, deadline=None)
 @given(bouts=bouts_of())
 def test_elan_reads_back_as_it_was(bouts: pd.DataFrame, frozen_project: Project) -> None:

@@ -378,12 +378,6 @@ def predicted(draw: st.DrawFn) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["video", "subject", "behaviour", "start", "stop", "probability"])
 
 
-@pytest.fixture(scope="module")
-def frozen_project(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    videos = {"pen1": (60.0, "ewe"), "pen2": (120.0, "ewe;ram")}
-    return Study(tmp_path_factory.mktemp("frozen study"), videos).project
-
-
 def _read_back(path: Path, project: Project) -> list[tuple[str, str, str, float, float]]:
     reading = annotations.read_file(path, project, tables.Videos.of(project), lambda video: 120.0)
     assert not reading.problems and not reading.notes

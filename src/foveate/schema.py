@@ -17,6 +17,7 @@ from __future__ import annotations
 import enum
 import re
 from pathlib import Path
+from typing import Literal
 
 import pyarrow as pa
 
@@ -33,6 +34,9 @@ FEATURES = ("cls", "patch", "subject")
 
 LAYERS = ("last", "third_last")
 """Last block, and block n-3 counted from 0 (block 9 of 0..11), each after the final LayerNorm."""
+
+Target = Literal["boris-project", "boris", "elan", "nwb", "csv"]
+"""What predictions can be exported as."""
 
 
 class FoveateError(Exception):

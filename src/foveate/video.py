@@ -194,7 +194,9 @@ def _by_decoding(path: Path) -> Timeline:
         if not stamps:
             raise FoveateError("no picture in it can be decoded", file=path, remedy=_REPAIR)
         if _rising(stamps, 0):
-            return replace(_assemble(container, stream, np.array(stamps), np.array(keys)), seekable=False, skippable=False, **shape)
+            return replace(
+                _assemble(container, stream, np.array(stamps), np.array(keys)), seekable=False, skippable=False, **shape
+            )
         # The decoder's order is right even where its timestamps are not (AVI with B-frames). The packets' decoding times, in order,
         # are then when the pictures are shown; a bare stream has not even these, only its rate.
         if len(decoding) == len(stamps) and _rising(decoding, 1):

@@ -22,10 +22,9 @@ from numpy.typing import NDArray
 
 from foveate import timeline, track
 from foveate.actions import embed, probe
-from foveate.annotations.export import Target
 from foveate.jobs import Progress, silent
 from foveate.project import ProbeSettings, Project, Video
-from foveate.schema import ALL_VIEWS, BOUTS, FoveateError, State, prediction_schema
+from foveate.schema import ALL_VIEWS, BOUTS, FoveateError, State, Target, prediction_schema
 from foveate.store import Artefact, write_parquet, write_text
 
 if TYPE_CHECKING:

@@ -20,14 +20,14 @@ from foveate import timeline
 from foveate.annotations import formats, tables
 from foveate.annotations.check import OBSERVED_FILE, Checked, check
 from foveate.annotations.dense import Labels
-from foveate.annotations.export import Target, export_boris_aggregated, export_csv
+from foveate.annotations.export import export_boris_aggregated, export_csv
 from foveate.annotations.export_elan import export_elan
 from foveate.annotations.export_nwb import export_nwb
 from foveate.annotations.export_project import export_boris_project
 from foveate.annotations.source import Given, open_source
 from foveate.jobs import Progress, silent
 from foveate.project import CONFIG, Project, Video
-from foveate.schema import INTERVALS, OBSERVED, FoveateError
+from foveate.schema import INTERVALS, OBSERVED, FoveateError, Target
 from foveate.store import Artefact, write_parquet
 
 if TYPE_CHECKING:

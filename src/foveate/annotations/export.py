@@ -8,15 +8,13 @@ import math
 import os
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from foveate.project import Project, Video
 from foveate.store import write_text
 
 if TYPE_CHECKING:
     import pandas as pd
-
-Target = Literal["boris-project", "boris", "elan", "nwb", "csv"]
 
 HEADER = (
     "Observation id",
