@@ -6,14 +6,16 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from foveate import annotations, console
+from foveate import annotations, console, store
 from foveate.cli import main
 from foveate.project import Project
 from foveate.run import Status, run, status
-from tests import fake_project
+from foveate.store import stamp_of
+from tests import fake_project, probed
 from tests.videos import sound_only
 
 
@@ -153,3 +155,25 @@ def test_a_run_counts_what_worked(study: Path, capsys: pytest.CaptureFixture[str
     run(Project.load(study), until="timeline", workers=1, show=console.show)
     said = capsys.readouterr().err
     assert said.startswith("!") and " 2 of 5 items in " in said
+
+
+def test_the_work_of_status_grows_with_the_videos_and_not_with_their_square(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+    for videos in (6, 24):
+        project = probed.make(
+            tmp_path / str(videos), [[f"animal {k}"] for k in range(videos)], groups=["a", "b"] * (videos // 2)
+        )
+        count = 0
+
+        def counted(*args: Any) -> str:
+            nonlocal count
+            count += 1
+            return stamp_of(*args)
+
+        monkeypatch.setattr(store, "stamp_of", counted)
+        found = status(project)
+        assert len(found.videos) == videos
+        asked.append(count)
+    assert asked[1] < 5 * asked[0]

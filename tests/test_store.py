@@ -142,3 +142,39 @@ def test_fingerprint(tmp_path: Path) -> None:
     assert store.fingerprint(moved) == first  # copied without its time: the same footage
     with pytest.raises(FoveateError, match="no such file"):
         store.fingerprint(tmp_path / "none.mp4")
+
+
+def test_a_snapshot_answers_once_and_changes_make_it_ask_anew() -> None:
+    asked: list[str] = []
+
+    @store.remembered
+    def ask(about: object, *, name: str = "") -> int:
+        asked.append(name)
+        if name == "wrong":
+            raise FoveateError("no such thing")
+        return len(asked)
+
+    one, other = object(), object()
+    assert [ask(one), ask(one)] == [1, 2]  # outside, nothing is remembered
+    with store.snapshot():
+        assert ask(one) == ask(one) == 3
+        assert ask(other) == 4 and ask(one, name="a") == 5 == ask(one, name="a")
+        for _ in range(2):
+            with pytest.raises(FoveateError):
+                ask(one, name="wrong")
+        assert asked.count("wrong") == 1
+        with store.changes():
+            assert [ask(one), ask(one)] == [7, 8]
+        assert ask(one) == ask(one) == 9
+    assert ask(one) == 10
+
+
+def test_an_artefact_finished_within_a_snapshot_is_seen_after_the_changes(tmp_path: Path) -> None:
+    artefact = Artefact(tmp_path / "a", "s", 1, {}, {})
+    with store.snapshot():
+        assert not artefact.complete()
+        with store.changes():
+            artefact.begin()
+            artefact.finish()
+            assert artefact.complete()
+        assert artefact.complete()

@@ -13,14 +13,13 @@ from functools import cached_property, partial
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from foveate import masks, timeline, track
 from foveate.jobs import Progress, silent
 from foveate.project import CropSettings, Project, Video, View
 from foveate.schema import CROP_INDEX, SEGMENT, FoveateError
-from foveate.store import Artefact, read_parquet, write_aside, write_parquet
+from foveate.store import Artefact, read_parquet, remembered, write_aside, write_parquet
 from foveate.video import read_frames
 from foveate.videowriter import VideoWriter, find_encoder
 
@@ -141,6 +140,7 @@ def cut_mask(rle: bytes, source: NDArray[np.float64], view: View, size: int) -> 
 # --- the stage -------------------------------------------------------------------------------------------------------------------
 
 
+@remembered
 def artefact(project: Project, video: Video) -> Artefact:
     """Where the crops of a video are, or will be, with the expected stamp."""
     parents = {"track": track.artefact(project, video).stamp}
@@ -230,6 +230,8 @@ def _around(tracks: Artefact, parts: list[str], k: int, seconds: float) -> pa.Ta
 
 
 def _of(rows: pa.Table, view: str, subject: str) -> pa.Table:
+    import pyarrow.compute as pc  # takes a twentieth of a second, which `foveate status` need not wait for
+
     return rows.filter((pc.field("view") == view) & (pc.field("subject") == subject))
 
 

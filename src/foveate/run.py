@@ -18,7 +18,7 @@ from typing import Any, Protocol
 from foveate.jobs import Display, Done, Failure, Pool, Task
 from foveate.project import CONFIG, Project, Video
 from foveate.schema import FoveateError
-from foveate.store import Artefact, write_json
+from foveate.store import Artefact, changes, snapshot, write_json
 
 STAGES = ("timeline", "labels", "track", "crop", "embed", "probe", "predict", "compare", "report")
 """All stages in the order in which they run: labels early, because a wrong row should show before the long work."""
@@ -101,7 +101,7 @@ def run(
     failed: set[str] = set()
     annotated: set[str] = set()
     expected: dict[tuple[str, str], list[str]] = {}  # (stage, item) -> stamps of what it should leave
-    with _lock(project.folder), Pool(project.folder, workers or default_workers(len(chosen))) as pool:
+    with _lock(project.folder), Pool(project.folder, workers or default_workers(len(chosen))) as pool, snapshot():
         for stage in STAGES[: STAGES.index(until) + 1]:
             if stage == "labels" and until in ("track", "crop"):
                 continue  # these do not need them
@@ -119,7 +119,7 @@ def run(
                 else:
                     tasks.append(task)
             if tasks:
-                with show(stage, len(tasks)) as display:
+                with changes(), show(stage, len(tasks)) as display:
                     for result in pool.run(tasks, display):
                         if isinstance(result, Failure):
                             outcome.failures.append(result)
@@ -258,6 +258,7 @@ class Status:
         return [p.error for p in self.problems if p.stage not in PER_VIDEO and _whole_key(p.stage, p.item) == name]
 
 
+@snapshot()
 def status(project: Project) -> Status:
     """State of every video in every per-video stage, and of the stages that are made once.
 

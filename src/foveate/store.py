@@ -14,12 +14,13 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import lru_cache, wraps
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -27,6 +28,61 @@ import pyarrow.parquet as pq
 from foveate.schema import FoveateError
 
 _BUILDING, _DONE = "building.json", "stamp.json"
+
+P, T = ParamSpec("P"), TypeVar("T")
+_answers: ContextVar[dict[tuple[object, ...], tuple[object, ...]] | None] = ContextVar("answers", default=None)
+
+
+@contextmanager
+def snapshot() -> Iterator[None]:
+    """While this is open, what is ``remembered`` is worked out once: for code that asks about a whole project and changes nothing.
+
+    Stamps are recursive (a prediction's asks for the probe's, which asks for those of all annotated videos), so without it the questions
+    about N videos would cost N * N.
+    """
+    token = _answers.set({})
+    try:
+        yield
+    finally:
+        _answers.reset(token)
+
+
+@contextmanager
+def changes() -> Iterator[None]:
+    """For what changes the project inside a ``snapshot``: nothing is remembered while this is open, and all is asked anew afterwards."""
+    answers, token = _answers.get(), _answers.set(None)
+    try:
+        yield
+    finally:
+        _answers.reset(token)
+        if answers is not None:
+            answers.clear()
+
+
+def remembered(function: Callable[P, T]) -> Callable[P, T]:
+    """Inside a ``snapshot``, the same arguments get the same answer, or the same FoveateError. Arguments are told apart by identity,
+    texts and paths by value."""
+
+    @wraps(function)
+    def ask(*args: P.args, **kwargs: P.kwargs) -> T:
+        answers = _answers.get()
+        if answers is None:
+            return function(*args, **kwargs)
+        given = (*args, *(part for item in sorted(kwargs.items()) for part in item))
+        key = (function, *(value if isinstance(value, str | Path) else id(value) for value in given))
+        if key not in answers:
+            error, result = None, None
+            try:
+                result = function(*args, **kwargs)
+            except FoveateError as found:
+                error = found
+            answers[key] = (error, result, given)  # holds the arguments, so that no identity is used twice
+        error, result, _ = answers[key]
+        if isinstance(error, FoveateError):
+            raise error
+        return result  # type: ignore[return-value]
+
+    return ask
 
 
 def canonical_json(value: object) -> str:
@@ -147,12 +203,7 @@ class Artefact:
 
     def complete(self) -> bool:
         """Stamp equal, and every file there with its size (contents are checked where they are read: ``checked``)."""
-        record = self.record()
-        return (
-            record is not None
-            and record.get("stamp") == self.stamp
-            and all(_size(self.folder / name) == size for name, (size, _) in record["files"].items())
-        )
+        return _complete(self.folder, self.stamp)
 
     def begin(self) -> None:
         """Open for writing: parts of the same stamp stay, everything else in the folder goes."""
@@ -221,6 +272,17 @@ class Artefact:
         return read_parquet(self.checked(name), columns)
 
 
+@remembered
+def _complete(folder: Path, stamp: str) -> bool:
+    record = _read_record(folder / _DONE)
+    return (
+        record is not None
+        and record.get("stamp") == stamp
+        and all(_size(folder / name) == size for name, (size, _) in record["files"].items())
+    )
+
+
+@remembered
 def _read_record(path: Path) -> dict[str, Any] | None:
     try:
         value = json.loads(path.read_text(encoding="utf-8"))

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from foveate.jobs import Progress, silent
 from foveate.project import CONFIG, Project, Video, View
 from foveate.schema import TIMELINE, FoveateError
-from foveate.store import Artefact, fingerprint, write_parquet
+from foveate.store import Artefact, fingerprint, remembered, write_parquet
 from foveate.video import Timeline, read_timeline
 
 VERSION = 2
@@ -35,6 +35,7 @@ class Analysed:
         return len(self.frame)
 
 
+@remembered
 def artefact(project: Project, video: Video) -> Artefact:
     """Where the timeline of a video is, or will be, with its expected stamp."""
     folder = project.stage_folder("timeline", video.name)

@@ -30,7 +30,7 @@ from foveate.jobs import Progress, silent
 from foveate.models.pretrained import Backbone, fetch_weights, load_backbone, model_of, patch_share, resize, weights_hash
 from foveate.project import Project, Video
 from foveate.schema import FEATURES, LAYERS, SEGMENT, FoveateError, embedding_schema
-from foveate.store import Artefact, canonical_json, damaged, write_aside
+from foveate.store import Artefact, canonical_json, damaged, remembered, write_aside
 from foveate.video import read_frames
 
 if TYPE_CHECKING:
@@ -43,6 +43,7 @@ _KEYS = ("video", "view", "subject", "frame", "time")
 _AHEAD = 2  # batches prepared while the model works
 
 
+@remembered
 def artefact(project: Project, video: Video, source: Source = "crop") -> Artefact:
     """Where the vectors of a video are, or will be, with their expected stamp."""
     model = model_of(project.folder, project.config.embed.model)

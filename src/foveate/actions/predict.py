@@ -25,7 +25,7 @@ from foveate.actions import embed, probe
 from foveate.jobs import Progress, silent
 from foveate.project import ProbeSettings, Project, Video
 from foveate.schema import ALL_VIEWS, BOUTS, FoveateError, State, Target, prediction_schema
-from foveate.store import Artefact, write_parquet, write_text
+from foveate.store import Artefact, remembered, write_parquet, write_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -36,6 +36,7 @@ _BEST_FIRST = (State.PROMPTED, State.TRACKED, State.INTERPOLATED, State.UNCERTAI
 """View ``*`` has the best state of the views."""
 
 
+@remembered
 def artefact(project: Project, video: Video, name: str = "default", settings: ProbeSettings | None = None) -> Artefact:
     """Where the predictions of probe ``name`` for a video are, or will be, with their expected stamp."""
     settings = probe.settings_of(project, name, settings)

@@ -32,7 +32,7 @@ from foveate.annotations import artefact as labels_artefact
 from foveate.jobs import Progress, silent
 from foveate.project import CONFIG, ProbeSettings, Project
 from foveate.schema import FoveateError
-from foveate.store import Artefact, damaged, write_aside, write_json, write_parquet, write_text
+from foveate.store import Artefact, damaged, remembered, write_aside, write_json, write_parquet, write_text
 
 if TYPE_CHECKING:
     from foveate.actions.scores import Scored
@@ -45,6 +45,7 @@ FITTED = "final-fitted"
 """Model of predictions for training videos where no fold could leave them out: the probe was fitted to these very labels."""
 
 
+@remembered
 def artefact(project: Project, name: str = "default", settings: ProbeSettings | None = None) -> Artefact:
     """Where the probe is, or will be, with its expected stamp. It depends on the annotated videos only, of which those without vectors
     (a broken file, a failed track) are left out: one video never stops the others.

@@ -28,7 +28,7 @@ from foveate.annotations.source import Given, open_source
 from foveate.jobs import Progress, silent
 from foveate.project import CONFIG, Project, Video
 from foveate.schema import INTERVALS, OBSERVED, FoveateError, Target
-from foveate.store import Artefact, write_parquet
+from foveate.store import Artefact, remembered, write_parquet
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -51,6 +51,7 @@ Duration = Callable[[Video], float]
 Times = Callable[[Video], NDArray[np.float64]]
 
 
+@remembered
 def artefact(project: Project) -> Artefact:
     """Where the labels are, or will be, with their expected stamp.
 

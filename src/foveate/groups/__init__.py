@@ -28,7 +28,7 @@ from foveate.annotations import artefact as labels_artefact
 from foveate.jobs import Progress, silent
 from foveate.project import CONFIG, VIDEOS, Project, Video
 from foveate.schema import FoveateError
-from foveate.store import Artefact, damaged, write_text
+from foveate.store import Artefact, damaged, remembered, write_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -45,6 +45,7 @@ TESTS = (
 ``mark`` is ``***``, ``**``, ``*`` or ``n.s.`` by ``p_holm``. Where ``tested`` is 0, the statistics are empty and ``note`` says why."""
 
 
+@remembered
 def artefact(project: Project, name: str = "default") -> Artefact:
     """Where the comparison by probe ``name`` is, or will be, with its expected stamp.
 

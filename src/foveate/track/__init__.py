@@ -10,12 +10,13 @@ from foveate import timeline
 from foveate.jobs import Progress, silent
 from foveate.project import CONFIG, Project, Video
 from foveate.schema import FoveateError
-from foveate.store import Artefact
+from foveate.store import Artefact, remembered
 from foveate.track.prompts import FOLDER, TABLE, load_prompts, stamps
 
 VERSION = 2
 
 
+@remembered
 def artefact(project: Project, video: Video) -> Artefact:
     """Where the tracks of a video are, or will be, with the expected stamp.
 
