@@ -29,8 +29,9 @@ from foveate.schema import FoveateError
 
 _BUILDING, _DONE = "building.json", "stamp.json"
 
-P, T = ParamSpec("P"), TypeVar("T")
-_answers: ContextVar[dict[tuple[object, ...], tuple[object, ...]] | None] = ContextVar("answers", default=None)
+P = ParamSpec("P")
+T = TypeVar("T")
+_answers: ContextVar[dict[tuple[object, ...], tuple[FoveateError | None, Any, object]] | None] = ContextVar("answers", default=None)
 
 
 @contextmanager
@@ -71,16 +72,16 @@ def remembered(function: Callable[P, T]) -> Callable[P, T]:
         given = (*args, *(part for item in sorted(kwargs.items()) for part in item))
         key = (function, *(value if isinstance(value, str | Path) else id(value) for value in given))
         if key not in answers:
-            error, result = None, None
+            # The arguments are held as well, so that no identity is used twice.
             try:
-                result = function(*args, **kwargs)
+                answers[key] = None, function(*args, **kwargs), given
             except FoveateError as found:
-                error = found
-            answers[key] = (error, result, given)  # holds the arguments, so that no identity is used twice
-        error, result, _ = answers[key]
-        if isinstance(error, FoveateError):
+                answers[key] = found, None, given
+        error, answer, _ = answers[key]
+        if error is not None:
             raise error
-        return result  # type: ignore[return-value]
+        found_before: T = answer
+        return found_before
 
     return ask
 
