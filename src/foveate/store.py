@@ -31,7 +31,9 @@ _BUILDING, _DONE = "building.json", "stamp.json"
 
 P = ParamSpec("P")
 T = TypeVar("T")
-_answers: ContextVar[dict[tuple[object, ...], tuple[FoveateError | None, Any, object]] | None] = ContextVar("answers", default=None)
+_answers: ContextVar[dict[tuple[object, ...], tuple[FoveateError | None, Any, object]] | None] = ContextVar(
+    "answers", default=None
+)
 
 
 @contextmanager
