@@ -98,17 +98,41 @@ class AnnotationSettings(Settings):
 
 
 class ProbeSettings(Settings):
-    """A linear probe on frozen vectors of a window of analysed frames."""
+    """A linear probe on frozen vectors of a window of analysed frames.
 
+    ``recipe: foveate`` is regularised logistic regression; ``paper`` is the published one (``actions.published``), which tries both layers
+    whatever ``layer`` says. ``balance`` and ``strengths`` belong to the first; ``augment``, ``copies`` and ``reported`` to the second.
+    """
+
+    recipe: Literal["foveate", "paper"] = "foveate"
     source: Literal["crop", "frame"] = "crop"  # vectors of crops, or of whole views as a baseline
     feature: Literal["cls", "patch", "subject"] = "subject"
-    layer: Literal["last", "third_last"] = "third_last"
+    layer: Literal["last", "third_last", "both"] = "third_last"
     window: int = Field(default=7, ge=1)
     balance: bool = False  # weight positives and negatives of each label equally
     strengths: tuple[float, ...] = (1e-3, 1e-2, 1e-1, 1.0, 10.0)  # L2 penalties tried on inner folds
     folds: int = Field(default=5, ge=2)
     group: Literal["video", "subject"] = "subject"  # what is never split between two sides, beside the video itself
     seed: int = 0
+    # Training pictures are changed (grey, cropped, flipped): not at all, in `copies` made once, or anew in each pass (slow).
+    augment: Literal["none", "cached", "paper"] = "none"
+    copies: int = Field(default=4, ge=1, le=1000)
+    reported: tuple[str, ...] = ()  # behaviours of the published macro average; empty: all
+
+    def relevant(self) -> dict[str, Any]:
+        """Without what the recipe does not use, so that a setting of one leaves the results of the other alone."""
+        unused = {"balance", "strengths"} if self.recipe == "paper" else {"recipe", "augment", "copies", "reported"}
+        return self.model_dump(mode="json", exclude=unused | ({"copies"} if self.augment != "cached" else set()))
+
+    def published(self) -> ProbeSettings:
+        """The published probe on the same windows: CLS tokens of both layers."""
+        return ProbeSettings.model_validate(self.model_dump() | {"recipe": "paper", "feature": "cls"})
+
+    @model_validator(mode="before")
+    @classmethod
+    def _both_layers(cls, values: Any) -> Any:
+        paper = isinstance(values, dict) and values.get("recipe") == "paper"
+        return {**values, "layer": "both"} if paper else values
 
     @model_validator(mode="after")
     def _odd(self) -> ProbeSettings:

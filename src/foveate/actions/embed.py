@@ -119,36 +119,45 @@ def load_vectors(
         project: the project.
         video: one of its videos.
         feature: ``cls``, ``patch`` or ``subject``.
-        layer: ``last`` or ``third_last``.
+        layer: ``last``, ``third_last``, or ``both`` one after the other (``[last | third_last]``).
         source: ``crop`` or ``frame``.
 
     Returns:
-        keys (video, view, subject, frame, time), f32[N, D] in the same order: by part, and in it by view, subject, frame.
+        keys (video, view, subject, frame, time), f32[N, D] (``both``: [N, 2 D]) in the same order: by part, and in it by view,
+        subject, frame.
 
     Raises:
         FoveateError: the stage has not run, or a file is damaged.
     """
-    if feature not in FEATURES or layer not in LAYERS:
+    if feature not in FEATURES or layer not in (*LAYERS, "both"):
         raise ValueError(f"no vectors called {feature}_{layer}")
     found = artefact(project, video, source)
     if not found.complete():
         raise FoveateError("the vectors are missing or out of date", file=found.folder, remedy="run `foveate run`")
-    keys, vectors = [], [np.zeros((0, found.facts()["width"]), np.float16)]
+    table, vectors = read_parts(found, feature, LAYERS if layer == "both" else (layer,))
+    return table[list(_KEYS)], vectors.astype(np.float32)
+
+
+def read_parts(found: Artefact, feature: str, layers: Sequence[str]) -> tuple[pd.DataFrame, NDArray[np.float16]]:
+    """All rows of a finished artefact of vectors: keys with ``aug``, and f16[N, D * layers]."""
+    keys, vectors = [], [np.zeros((0, found.facts()["width"] * len(layers)), np.float16)]
     for name in found.files(".arrow"):
         path = found.checked(name)
         try:
             with pa.memory_map(str(path)) as mapped, pa.ipc.open_file(mapped) as reader:
                 for k in range(reader.num_record_batches):
                     batch = reader.get_batch(k)
-                    column = batch.column(f"{feature}_{layer}")
-                    vectors.append(column.flatten().to_numpy().reshape(len(batch), -1).astype(np.float32))
-                    keys.append(batch.select(list(_KEYS)).to_pandas())
+                    columns = [batch.column(f"{feature}_{layer}").flatten().to_numpy() for layer in layers]
+                    vectors.append(np.concatenate([column.reshape(len(batch), -1) for column in columns], axis=1))
+                    keys.append(batch.select([*_KEYS, "aug"]).to_pandas())
         except pa.ArrowException as error:
             raise damaged(path) from error
     import pandas as pd
 
-    table = pd.concat(keys, ignore_index=True) if keys else _no_keys().to_pandas()
-    return table, np.concatenate(vectors, dtype=np.float32)
+    table = (
+        pd.concat(keys, ignore_index=True) if keys else embedding_schema(1).empty_table().select([*_KEYS, "aug"]).to_pandas()
+    )
+    return table, np.concatenate(vectors)
 
 
 # --- what is to be looked at ---

@@ -9,7 +9,7 @@ What is chosen, and on what
 What is written, in ``probes/<name>/``
     probe.safetensors   weight float32 [1 + K, L, W * D], bias float32 [1 + K, L]: the final probe, then those of the K folds
     probe.json          behaviours, settings, thresholds and penalties of each probe, folds, groups, backbone
-    scores.csv          see ``scores``
+    scores.csv          see ``scores``; with recipe ``paper`` beside it what ``published`` names
     folds.parquet       truth, probability and decision of every labelled row (views and ``*``), by a probe that never saw it
 
 Rows are windows of one view; probabilities of view ``*`` come from the mean logit over the views that see the animal.
@@ -40,6 +40,9 @@ if TYPE_CHECKING:
     from foveate.actions.training import Data
 
 VERSION = 1
+PAPER = "paper"
+"""The published probe: known in every project, with the settings of ``ProbeSettings.published`` unless foveate.yaml has its own."""
+
 FINAL = "final"
 FITTED = "final-fitted"
 """Model of predictions for training videos where no fold could leave them out: the probe was fitted to these very labels."""
@@ -65,9 +68,11 @@ def artefact(project: Project, name: str = "default", settings: ProbeSettings | 
 
 
 def settings_of(project: Project, name: str, settings: ProbeSettings | None = None) -> ProbeSettings:
-    """The settings given, or those of the probe ``name`` in foveate.yaml."""
+    """The settings given, or those of the probe ``name`` in foveate.yaml; ``paper`` needs none there."""
     if settings is not None:
         return settings
+    if name == PAPER and name not in project.config.probes:
+        return project.config.probe.published()
     try:
         return project.config.probes[name]
     except KeyError:
@@ -104,11 +109,18 @@ def run(
     fold, group = data.of_rows(data.fold_of), data.of_rows(data.groups)
     train = np.flatnonzero(data.of_rows({v.name: 1 for v in data.train}, missing=0))
     test = np.flatnonzero(data.of_rows({v.name: 1 for v in data.test}, missing=0))
-    models = []
-    for k in range(1 + data.folds):
-        use = train if k == 0 else train[fold[train] != k - 1]
-        models.append(_fit(target.path(f"state-{k}.safetensors"), data, use, group, settings))
-        progress(k + 1, 1 + data.folds)
+    models: list[Model] = []
+    more: dict[str, Any] = {}
+    if settings.recipe == "paper":
+        from foveate.actions import published
+
+        models, more, notes = published.run(target, data, published.clean_views(data), settings, progress)
+    else:
+        for k in range(1 + data.folds):
+            use = train if k == 0 else train[fold[train] != k - 1]
+            models.append(_fit(target.path(f"state-{k}.safetensors"), data, use, group, settings))
+            progress(k + 1, 1 + data.folds)
+        notes = _notes(data, models)
 
     sides: list[tuple[Scored, NDArray[np.int64]]] = []
     if data.folds:
@@ -124,7 +136,7 @@ def run(
     write_text(target.path("scores.csv"), csv_text(scores))
     write_parquet(target.path("folds.parquet"), _folds_table(sides, data.behaviours))
     for k in range(len(models)):
-        target.path(f"state-{k}.safetensors").unlink()
+        target.path(f"state-{k}.safetensors").unlink(missing_ok=True)
     target.finish(
         {
             "behaviours": list(data.behaviours),
@@ -135,7 +147,8 @@ def run(
             "folds": data.folds,
             "macro_f1": {split: macro_f1(scores, split) for split in ("cv", "test")},
             "problems": data.problems,
-            "notes": [*data.notes, *_notes(data, models)],
+            "notes": [*data.notes, *notes],
+            **more,
         }
     )
     return target
