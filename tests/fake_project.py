@@ -237,13 +237,19 @@ def prediction_tables(
     }
 
 
-def scores_csv(project: Project, behaviours: tuple[str, ...], test: bool, luck: float) -> str:
+def score_files(behaviours: tuple[str, ...], test: bool, luck: float) -> dict[str, str]:
     """Real scores of made-up predictions; the last behaviour occurs in one video only."""
     import pandas as pd
 
+    from foveate.actions.bout_scores import bout_table
+    from foveate.actions.bouts import Strip
+    from foveate.actions.calibration import calibration_tables
     from foveate.actions.scores import Scored, csv_text, score_table
+    from foveate.actions.smoothing import decide_all
 
     sides = []
+    smoothing = np.zeros((len(behaviours), 3))
+    smoothing[0] = 0, 2 * STEP, 2 * STEP
     for split, names in (("cv", [f"v{k}" for k in range(6)]), ("test", ["v6", "v7"])):
         if split == "test" and not test:
             continue
@@ -261,9 +267,18 @@ def scores_csv(project: Project, behaviours: tuple[str, ...], test: bool, luck: 
                 "time": np.tile(np.arange(32) * STEP, len(names)),
             }
         )
-        sides.append(Scored(split, keys, truth, (probability > 0.6).astype(np.int8), probability, group))
+        strip = Strip.of(group, keys["frame"].to_numpy(), keys["time"].to_numpy(), np.full(len(keys), STEP))
+        raw = (probability > 0.6).astype(np.int8)
+        said = decide_all(probability, np.full(len(behaviours), 0.6), strip, smoothing)
+        sides.append(Scored(split, keys, truth, said, raw, probability, group, strip))
     count = len(behaviours)
-    return csv_text(score_table(sides, behaviours, [0.6] * count, [0.1] * count, 0))
+    calibration, reliability = calibration_tables(sides, behaviours)
+    return {
+        "scores.csv": csv_text(score_table(sides, behaviours, [0.6] * count, [0.1] * count, 0)),
+        "bouts.csv": csv_text(bout_table(sides, behaviours, smoothing.tolist(), 0)),
+        "calibration.csv": csv_text(calibration),
+        "reliability.csv": csv_text(reliability),
+    }
 
 
 def finish(project: Project, test: bool = False) -> None:
@@ -293,7 +308,7 @@ def finish(project: Project, test: bool = False) -> None:
         }
         seal(
             probe.artefact(project, name),
-            {"scores.csv": scores_csv(project, behaviours, test, luck), "probe.json": "{}"},
+            {**score_files(behaviours, test, luck), "probe.json": "{}"},
             facts,
         )
     for k, video in enumerate(project.videos):

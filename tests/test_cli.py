@@ -44,7 +44,7 @@ def test_scores_fit_a_terminal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, 
     behaviours = ("standing", "turning_right", "head_up")
     settings = {"baselines": {"whole_picture": {"window": 1}}}
     project = fake_project.make(tmp_path / "study", videos=1, behaviours=behaviours, settings=settings)
-    scores = fake_project.scores_csv(project, behaviours, test=True, luck=0.7)
+    scores = fake_project.score_files(behaviours, test=True, luck=0.7)["scores.csv"]
     assert max(len(line) for line in scores.splitlines()) > 80
     for name in ("default", "whole_picture"):
         write_text(project.folder / "probes" / name / "scores.csv", scores)
@@ -57,5 +57,5 @@ def test_scores_fit_a_terminal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, 
     first = next(line.split() for line in scores.splitlines() if line.startswith("cv,*,standing"))[0].split(",")
     row = next(line for line in said.splitlines() if line.startswith("standing"))
     f1, low, high, precision = (f"{float(cell):.3f}" for cell in (*first[4:7], first[9]))
-    assert f"{f1}  {low} to {high}" in row and precision in row and f"{first[14]} of {first[13]}" in row
+    assert f"{f1}  {low} to {high}" in row and precision in row and f"{first[15]} of {first[14]}" in row
     assert "too rare to score" in said and "mean" in said

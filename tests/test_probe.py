@@ -19,8 +19,9 @@ from sklearn.linear_model import LogisticRegression
 
 from foveate import annotations
 from foveate.actions import metrics, probe, selection, training
+from foveate.actions.bouts import Strip
 from foveate.actions.logistic import Windows
-from foveate.actions.windows import moments, video_windows, window_index
+from foveate.actions.windows import moments, series_of, video_windows, window_index
 from foveate.project import ProbeSettings, Project
 from foveate.schema import FoveateError
 from foveate.store import read_parquet, write_text
@@ -139,7 +140,17 @@ def planted(
         "subject": "s",
         "frame": row // views,
     }
-    return Windows(x, row[:, None]), truth, pd.DataFrame(names | {"time": 0.0}), group
+    return Windows(x, row[:, None]), truth, pd.DataFrame(names | {"time": row // views * 0.5}), group
+
+
+def select(
+    design: Windows, truth: NDArray[np.int8], keys: pd.DataFrame, group: NDArray[np.int64], penalties: tuple[float, ...]
+) -> selection.Model:
+    together = moments(keys)
+    found = together.keys
+    position = found["frame"].to_numpy()
+    strip = Strip.of(series_of(found), position, found["time"].to_numpy(), np.full(len(found), 0.5))
+    return selection.select(design, truth, np.ones(len(truth), dtype=bool), together, strip, group, penalties, 5, False)
 
 
 @pytest.mark.parametrize("views", [1, 2])
@@ -147,7 +158,7 @@ def test_choice_is_that_of_a_plain_nested_loop(views: int) -> None:
     """Penalty and threshold against a straightforward implementation with scikit-learn."""
     design, truth, keys, group = planted(3, views)
     penalties = (1e-3, 1e-1, 10.0)
-    model = selection.select(design, truth, moments(keys), group, penalties, 5, False)
+    model = select(design, truth, keys, group, penalties)
     x = design.vectors
     z = (x - x.mean(0)) / x.std(0)  # folds share the standardisation of the rows given
     told = truth[::views]
@@ -172,10 +183,10 @@ def test_labels_do_not_influence_each_other() -> None:
     design, truth, keys, group = planted(4)
     other = truth.copy()
     other[:, 1] = np.random.default_rng(0).permutation(other[:, 1])
-    a, b = (selection.select(design, t, moments(keys), group, (0.01, 1.0), 5, False) for t in (truth, other))
+    a, b = (select(design, t, keys, group, (0.01, 1.0)) for t in (truth, other))
     np.testing.assert_allclose(a.weight[0], b.weight[0], atol=1e-6)
     assert a.threshold[0] == pytest.approx(b.threshold[0], abs=1e-6) and a.penalty[0] == b.penalty[0]
-    twice = selection.select(design, truth[:, [0, 0]], moments(keys), group, (0.01, 1.0), 5, False)
+    twice = select(design, truth[:, [0, 0]], keys, group, (0.01, 1.0))
     np.testing.assert_allclose(twice.weight[0], twice.weight[1], atol=1e-7)
 
 

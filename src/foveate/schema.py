@@ -158,7 +158,8 @@ def prediction_schema(behaviours: tuple[str, ...]) -> pa.Schema:
     """``predictions/<probe>/<video>/predictions.parquet``: every analysed frame, per view and for view ``*``.
 
     ``duration`` is the time in seconds the row stands for (to the next analysed frame), so that sums are exact budgets.
-    ``prob_<behaviour>`` is a probability, null where the subject is not seen; ``pred_<behaviour>`` is 1, 0 or -1 (not seen).
+    ``prob_<behaviour>`` is a probability, null where the subject is not seen; ``pred_<behaviour>`` is 1, 0 or -1 (not seen): probability
+    against threshold in single views, smoothed in time as the probe chose (``actions/smoothing.py``) for view ``*``.
     ``model`` is ``final``, or ``fold-<k>`` for videos the final probe was trained on (the fold that never saw them).
     """
     return pa.schema(

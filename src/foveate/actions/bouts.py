@@ -4,20 +4,69 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from foveate.schema import BOUTS, FoveateError
 
 if TYPE_CHECKING:
     import pandas as pd
-    from numpy.typing import ArrayLike, NDArray
+    from numpy.typing import ArrayLike
 
 GAP = 1e-6
 """Seconds between the end of a frame and the start of the next that are arithmetic, not missing frames."""
 
 BUDGET = ("video", "subject", "behaviour", "seconds", "share", "bouts", "mean_bout_seconds", "seen_seconds")
+
+
+@dataclass(frozen=True, eq=False)
+class Strip:
+    """Frames of many recordings one after the other, cut wherever frames do not follow each other.
+
+    Attributes:
+        time, duration: float64 ``[N]`` seconds, as ``timeline.analysed`` gives them.
+        piece: int64 ``[N]`` number of the unbroken stretch of one animal in one video, never falling.
+    """
+
+    time: NDArray[np.float64]
+    duration: NDArray[np.float64]
+    piece: NDArray[np.int64]
+
+    @classmethod
+    def of(
+        cls,
+        series: NDArray[np.int64],
+        position: NDArray[np.int64],
+        time: NDArray[np.float64],
+        duration: NDArray[np.float64],
+    ) -> Strip:
+        """Of rows sorted by ``series`` (one per animal and video), then ``position`` among the analysed frames; a position left out
+        (the animal is not seen) is a cut."""
+        new = np.zeros(len(series), dtype=np.int64)
+        new[1:] = (series[1:] != series[:-1]) | (position[1:] != position[:-1] + 1)
+        return cls(time, duration, np.cumsum(new))
+
+    def take(self, keep: NDArray[np.bool_]) -> Strip:
+        """The frames with ``keep``; where frames were left out there is a cut, so that what lies on its two sides never touches."""
+        rows = np.flatnonzero(keep)
+        new = np.zeros(len(rows), dtype=np.int64)
+        new[1:] = (np.diff(rows) != 1) | (np.diff(self.piece[rows]) != 0)
+        return Strip(self.time[rows], self.duration[rows], np.cumsum(new))
+
+    @cached_property
+    def axis(self) -> NDArray[np.float64]:
+        """float64 ``[N + 1]``: where frames begin and end if all stretches are laid end to end."""
+        return np.concatenate([[0.0], np.cumsum(self.duration)])
+
+    def runs(self, on: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """First frames of the runs of ``on``, and the frames after their last ones; a run ends at a cut."""
+        joined = np.zeros(len(on) + 1, dtype=bool)
+        joined[1:-1] = on[1:] & on[:-1] & (self.piece[1:] == self.piece[:-1])
+        return np.flatnonzero(on & ~joined[:-1]), np.flatnonzero(on & ~joined[1:]) + 1
 
 
 def runs(times: ArrayLike, durations: ArrayLike, positive: ArrayLike) -> list[tuple[int, int]]:

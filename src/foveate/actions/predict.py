@@ -4,7 +4,7 @@ A video that the probe was trained on is predicted by the fold that never saw it
 (``model`` says which; ``final-fitted`` marks the one case without a fold, training videos of a single group).
 
 Written to ``predictions/<probe>/<video>/``
-    predictions.parquet   schema.prediction_schema; sorted by frame, view, subject
+    predictions.parquet   schema.prediction_schema; sorted by frame, view, subject; decisions of view ``*`` are smoothed
     bouts.parquet         schema.BOUTS, runs of positive frames of view ``*``
     budget.csv            seconds, share, bouts per subject and behaviour (``bouts.BUDGET``), of view ``*``
 """
@@ -30,7 +30,7 @@ from foveate.store import Artefact, remembered, write_parquet, write_text
 if TYPE_CHECKING:
     import pandas as pd
 
-VERSION = 1
+VERSION = 2
 
 _BEST_FIRST = (State.PROMPTED, State.TRACKED, State.INTERPOLATED, State.UNCERTAIN, State.LOST, State.ABSENT)
 """View ``*`` has the best state of the views."""
@@ -68,6 +68,8 @@ def run(
     frames = timeline.analysed(project, video)
     views, subjects, state, logit = _logits(project, video, fitted, number, frames.frame)
     prob, pred = _decide(logit, fitted.threshold[number])
+    for s in range(len(subjects)):
+        pred[:, 0, s] = _smoothed(frames, prob[:, 0, s], fitted, number)
     target.begin()
     progress(len(frames), len(frames))
 
@@ -159,6 +161,19 @@ def _decide(logit: NDArray[np.float64], threshold: NDArray[np.float64]) -> tuple
     prob = probability(np.where(unseen, 0, logit))
     pred = np.where(unseen, np.int8(-1), decide(prob, threshold))
     return np.where(unseen, np.float32(np.nan), prob), pred
+
+
+def _smoothed(frames: timeline.Analysed, prob: NDArray[np.float32], fitted: probe.Probe, number: int) -> NDArray[np.int8]:
+    """Decisions ``[frame, L]`` of view ``*`` for one subject, -1 where it is not seen."""
+    from foveate.actions.bouts import Strip
+    from foveate.actions.smoothing import decide_all
+
+    seen = ~np.isnan(prob[:, 0])
+    position = np.arange(len(frames))
+    strip = Strip.of(np.zeros(len(frames), dtype=np.int64), position, frames.time, frames.duration).take(seen)
+    out = np.full(prob.shape, -1, dtype=np.int8)
+    out[seen] = decide_all(prob[seen], fitted.threshold[number], strip, fitted.smoothing[number])
+    return out
 
 
 def load_bouts(project: Project, video: Video, name: str = "default") -> pd.DataFrame:

@@ -2,14 +2,15 @@
 
 What is chosen, and on what
     The training videos are cut into folds of whole groups (``folds``: everything sharing a video or an animal). For each fold a
-    probe is fitted on the others; its penalties and thresholds come from a second cross-validation inside those others
+    probe is fitted on the others; its penalties, thresholds and smoothing come from a second cross-validation inside those others
     (``selection``). Out-of-fold scores are therefore honest, choices included. The final probe is fitted on all training videos;
     test videos, if videos.csv declares any, are scored once, by it. A video without ``split`` is a training video.
 
 What is written, in ``probes/<name>/``
     probe.safetensors   weight float32 [1 + K, L, W * D], bias float32 [1 + K, L]: the final probe, then those of the K folds
-    probe.json          behaviours, settings, thresholds and penalties of each probe, folds, groups, backbone
+    probe.json          behaviours, settings, thresholds, penalties and smoothing of each probe, folds, groups, backbone
     scores.csv          see ``scores``; with recipe ``paper`` beside it what ``published`` names
+    bouts.csv           see ``bout_scores``;  calibration.csv, reliability.csv  see ``calibration``
     folds.parquet       truth, probability and decision of every labelled row (views and ``*``), by a probe that never saw it
 
 Rows are windows of one view; probabilities of view ``*`` come from the mean logit over the views that see the animal.
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
     from foveate.actions.selection import Model
     from foveate.actions.training import Data
 
-VERSION = 1
+VERSION = 2
 PAPER = "paper"
 """The published probe: known in every project, with the settings of ``ProbeSettings.published`` unless foveate.yaml has its own."""
 
@@ -102,13 +103,16 @@ def run(
     if target.complete():
         return target
     from foveate.actions import training
+    from foveate.actions.bout_scores import bout_table
+    from foveate.actions.calibration import calibration_tables
     from foveate.actions.scores import csv_text, macro_f1, score_table
 
     data = training.load(project, settings)
     target.begin()
-    fold, group = data.of_rows(data.fold_of), data.of_rows(data.groups)
-    train = np.flatnonzero(data.of_rows({v.name: 1 for v in data.train}, missing=0))
-    test = np.flatnonzero(data.of_rows({v.name: 1 for v in data.test}, missing=0))
+    rows = data.everything
+    fold, group = data.of_rows(data.fold_of, rows=rows), data.of_rows(data.groups, rows=rows)
+    train = np.flatnonzero(data.of_rows({v.name: 1 for v in data.train}, missing=0, rows=rows))
+    test = np.flatnonzero(data.of_rows({v.name: 1 for v in data.test}, missing=0, rows=rows))
     models: list[Model] = []
     more: dict[str, Any] = {}
     if settings.recipe == "paper":
@@ -128,12 +132,16 @@ def run(
     if len(test):
         sides.append(_apply("test", data, test, np.zeros(len(test), dtype=np.int64), models, group))
     final = models[0]
-    scores = score_table(
-        [s for s, _ in sides], data.behaviours, final.threshold.tolist(), final.penalty.tolist(), settings.seed
-    )
+    scored = [s for s, _ in sides]
+    scores = score_table(scored, data.behaviours, final.threshold.tolist(), final.penalty.tolist(), settings.seed)
+    bouts = bout_table(scored, data.behaviours, final.smoothing.tolist(), settings.seed)
+    calibration, reliability = calibration_tables(scored, data.behaviours)
     _write_weights(target.path("probe.safetensors"), models)
     write_json(target.path("probe.json"), _describe(project, settings, data, models))
     write_text(target.path("scores.csv"), csv_text(scores))
+    write_text(target.path("bouts.csv"), csv_text(bouts))
+    write_text(target.path("calibration.csv"), csv_text(calibration))
+    write_text(target.path("reliability.csv"), csv_text(reliability))
     write_parquet(target.path("folds.parquet"), _folds_table(sides, data.behaviours))
     for k in range(len(models)):
         target.path(f"state-{k}.safetensors").unlink(missing_ok=True)
@@ -163,10 +171,14 @@ def _fit(path: Path, data: Data, use: NDArray[np.int64], group: NDArray[np.int64
 
     if path.is_file():
         return Model(**load_file(path))
+    rows = data.everything
+    together = moments(rows.keys.iloc[use])
     model = select(
-        data.rows.design.take(use),
-        data.rows.truth[use],
-        moments(data.rows.keys.iloc[use]),
+        rows.design.take(use),
+        rows.truth[use],
+        use < len(data.rows.keys),
+        together,
+        data.strip(together.keys),
         group[use],
         settings.strengths,
         settings.folds,
@@ -178,41 +190,54 @@ def _fit(path: Path, data: Data, use: NDArray[np.int64], group: NDArray[np.int64
 
 
 def _apply(
-    split: str, data: Data, rows: NDArray[np.int64], model: NDArray[np.int64], models: list[Model], group: NDArray[np.int64]
+    split: str, data: Data, use: NDArray[np.int64], model: NDArray[np.int64], models: list[Model], group: NDArray[np.int64]
 ) -> tuple[Scored, NDArray[np.int64]]:
-    """Predict rows by their models, views and ``*``; also the model of each resulting row."""
+    """Predict rows by their models, views and ``*``, and keep the labelled ones; also the model of each of these."""
     import pandas as pd
 
     from foveate.actions.scores import Scored
     from foveate.actions.selection import decide, probability
+    from foveate.actions.smoothing import decide_all
     from foveate.actions.windows import moments
 
-    logit = np.empty((len(rows), len(data.behaviours)))
+    rows = data.everything
+    logit = np.empty((len(use), len(data.behaviours)))
     for k in np.unique(model):
-        logit[model == k] = models[k].logits(data.rows.design.take(rows[model == k]))
-    keys = data.rows.keys.iloc[rows].reset_index(drop=True)
+        logit[model == k] = models[k].logits(rows.design.take(use[model == k]))
+    keys = rows.keys.iloc[use].reset_index(drop=True)
     together = moments(keys)
-    both = np.concatenate([np.arange(len(rows)), together.first])
+    strip = data.strip(together.keys)
+    both = np.concatenate([np.arange(len(use)), together.first])
     prob = probability(np.concatenate([logit, together.mean(logit)]))
+    raw = decide(prob, np.stack([m.threshold for m in models])[model[both]])
+    said, of_moment = raw.copy(), model[together.first]
+    for k in np.unique(model):
+        mine = of_moment == k
+        said[len(use) :][mine] = decide_all(prob[len(use) :][mine], models[k].threshold, strip.take(mine), models[k].smoothing)
+    known = use[both] < len(data.rows.keys)
     scored = Scored(
         split=split,
-        keys=pd.concat([keys, together.keys], ignore_index=True),
-        truth=data.rows.truth[rows][both],
-        predicted=decide(prob, np.stack([m.threshold for m in models])[model[both]]),
-        probability=prob,
-        group=group[rows][both],
+        keys=pd.concat([keys, together.keys], ignore_index=True)[known].reset_index(drop=True),
+        truth=rows.truth[use][both][known],
+        predicted=said[known],
+        raw=raw[known],
+        probability=prob[known],
+        group=group[use][both][known],
+        strip=strip.take(known[len(use) :]),
     )
-    return scored, model[both]
+    return scored, model[both][known]
 
 
 def _folds_table(sides: Sequence[tuple[Scored, NDArray[np.int64]]], behaviours: Sequence[str]) -> pa.Table:
-    """``folds.parquet``: keys, ``split`` (cv | test), ``model``, then ``true_``, ``prob_`` and ``pred_`` of every behaviour."""
+    """``folds.parquet``: keys, ``split`` (cv | test), ``model``, then of every behaviour ``true_``, ``prob_``, ``pred_`` (the decision) and
+    ``raw_`` (the decision before smoothing; the same in single views)."""
     kinds = {"video": pa.string(), "view": pa.string(), "subject": pa.string(), "frame": pa.int64(), "time": pa.float64()}
     schema = pa.schema(
         [*kinds.items(), ("split", pa.string()), ("model", pa.string())]
         + [(f"true_{b}", pa.int8()) for b in behaviours]
         + [(f"prob_{b}", pa.float32()) for b in behaviours]
         + [(f"pred_{b}", pa.int8()) for b in behaviours]
+        + [(f"raw_{b}", pa.int8()) for b in behaviours]
     )
     tables = [schema.empty_table()]
     for scored, model in sides:
@@ -222,6 +247,7 @@ def _folds_table(sides: Sequence[tuple[Scored, NDArray[np.int64]]], behaviours: 
             columns[f"true_{behaviour}"] = scored.truth[:, k]
             columns[f"prob_{behaviour}"] = scored.probability[:, k]
             columns[f"pred_{behaviour}"] = scored.predicted[:, k]
+            columns[f"raw_{behaviour}"] = scored.raw[:, k]
         tables.append(pa.table({name: columns[name] for name in schema.names}, schema=schema))
     return pa.concat_tables(tables).combine_chunks()
 
@@ -250,6 +276,7 @@ def _describe(project: Project, settings: ProbeSettings, data: Data, models: Seq
                 "name": model_name(k),
                 "thresholds": m.threshold.tolist(),
                 "penalties": m.penalty.tolist(),
+                "smoothing": m.smoothing.tolist(),
                 "chosen": m.chosen.tolist(),
             }
             for k, m in enumerate(models)
@@ -268,8 +295,8 @@ def _notes(data: Data, models: Sequence[Model]) -> list[str]:
     kept = [b for b, chosen in zip(data.behaviours, models[0].chosen, strict=True) if not chosen]
     if kept:
         notes.append(
-            f"{', '.join(kept)}: present, or absent, in fewer than {CHOICE_GROUPS} groups, so strength and threshold could not be "
-            "chosen by cross-validation; they are the middle strength and 0.5"
+            f"{', '.join(kept)}: present, or absent, in fewer than {CHOICE_GROUPS} groups, so strength, threshold and "
+            "smoothing could not be chosen by cross-validation; they are the middle strength, 0.5 and none"
         )
     stuck = sorted({data.behaviours[k] for m in models for k in np.flatnonzero(~m.converged)})
     if stuck:
@@ -285,6 +312,7 @@ class Probe:
         behaviours: L names.
         settings: feature, layer, source and window it was trained with.
         weight: float32 ``[1 + K, L, W * D]`` for raw vectors; bias: float32 ``[1 + K, L]``; threshold: float64 ``[1 + K, L]``.
+        smoothing: float64 ``[1 + K, L, 3]``, see ``smoothing.Smoothing``; of view ``*``.
         folds: training video -> name of the model that never saw it; empty where there was no cross-validation.
         train: training videos.
     """
@@ -294,6 +322,7 @@ class Probe:
     weight: NDArray[np.float32]
     bias: NDArray[np.float32]
     threshold: NDArray[np.float64]
+    smoothing: NDArray[np.float64]
     folds: dict[str, str]
     train: tuple[str, ...]
 
@@ -328,6 +357,7 @@ def load_probe(project: Project, name: str = "default", settings: ProbeSettings 
         weight=weights["weight"],
         bias=weights["bias"],
         threshold=np.array([m["thresholds"] for m in about["models"]]),
+        smoothing=np.array([m["smoothing"] for m in about["models"]]),
         folds=about["folds"],
         train=tuple(about["train"]),
     )

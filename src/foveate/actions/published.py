@@ -249,6 +249,7 @@ def _model(tried: Tried, behaviours: Sequence[str]) -> Model:
         bias=tried.bias,
         penalty=np.zeros(len(behaviours)),
         threshold=np.full(len(behaviours), 0.5),
+        smoothing=np.zeros((len(behaviours), 3)),  # none, as published
         chosen=every,
         converged=every,
     )

@@ -7,7 +7,7 @@ Columns
     behaviour  a behaviour, or ``*macro``: the unweighted mean over the behaviours with ``scored`` = 1
     scored     1, or 0 where the number means little; ``note`` says why
     f1, precision, recall, average_precision    0 where there is no true positive; ``chance`` is the share of positives, which is
-               the average precision of a coin
+               the average precision of a coin. Of view ``*`` after smoothing, as predictions are; ``f1_raw`` before it
     f1_low, f1_high    95 % bootstrap interval over groups, from 5 groups on; empty below
     threshold, penalty of the final probe
     rows, positives    observed frames and those of them with the behaviour
@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from foveate.actions import metrics
+from foveate.actions.bouts import Strip
 from foveate.actions.windows import series_of
 from foveate.schema import ALL_VIEWS
 
@@ -33,9 +34,41 @@ if TYPE_CHECKING:
 MACRO, POOLED = "*macro", "*pooled"
 
 COLUMNS = (
-    *("split", "view", "behaviour", "scored", "f1", "f1_low", "f1_high", "precision", "recall", "average_precision", "chance"),
+    *(
+        "split",
+        "view",
+        "behaviour",
+        "scored",
+        "f1",
+        "f1_low",
+        "f1_high",
+        "precision",
+        "recall",
+        "average_precision",
+        "chance",
+        "f1_raw",
+    ),
     *("threshold", "penalty", "rows", "positives", "bouts", "videos", "groups", "note"),
 )
+
+WHOLE = (
+    *(
+        "scored",
+        "rows",
+        "positives",
+        "bouts",
+        "videos",
+        "groups",
+        "annotated",
+        "predicted",
+        "matched",
+        "recordings",
+        "empty",
+        "bin",
+    ),
+    *("undefined_f1", "undefined_so", "undefined_ic"),
+)
+"""Columns of counts, in any of the tables of a probe."""
 
 ENOUGH_GROUPS = 2
 """A label with positives in fewer groups cannot be cross-validated: some fold would train or score without any."""
@@ -50,15 +83,19 @@ class Scored:
 
     Attributes:
         keys: ``windows.KEYS``. truth, predicted: int8 ``[N, L]``. probability: float32 ``[N, L]``.
+        raw: int8 ``[N, L]``: decisions before smoothing, which touches view ``*`` only.
         group: int64 ``[N]`` in ``0 .. G - 1``.
+        strip: the time axis of the rows of view ``*``, in their order.
     """
 
     split: str
     keys: pd.DataFrame
     truth: NDArray[np.int8]
     predicted: NDArray[np.int8]
+    raw: NDArray[np.int8]
     probability: NDArray[np.float32]
     group: NDArray[np.int64]
+    strip: Strip
 
 
 def score_table(
@@ -93,6 +130,7 @@ def _one(
     counts = metrics.confusion(truth, predicted, group, len(names))
     total = counts.sum(0)
     f1, (precision, recall) = metrics.f1(total), metrics.precision_recall(total)
+    before = metrics.f1(metrics.confusion(truth, side.raw[mine], group, len(names)).sum(0))
     holding = (counts[..., 0] + counts[..., 2] > 0).sum(0)
     scored = holding >= (ENOUGH_GROUPS if side.split == "cv" else 1)
     each, macro = np.full((len(behaviours), 2), np.nan), (np.nan, np.nan)
@@ -115,6 +153,7 @@ def _one(
                 "recall": recall[k],
                 "average_precision": metrics.average_precision(truth[:, k], side.probability[mine, k]),
                 "chance": positive.sum() / max(observed, 1),
+                "f1_raw": before[k],
                 "threshold": threshold[k],
                 "penalty": penalty[k],
                 "rows": observed,
@@ -127,7 +166,8 @@ def _one(
         )
     use = [row for row in rows if row["scored"]]
     mean = {
-        c: float(np.mean([row[c] for row in use])) if use else 0.0 for c in ("f1", "precision", "recall", "average_precision")
+        c: float(np.mean([row[c] for row in use])) if use else 0.0
+        for c in ("f1", "precision", "recall", "average_precision", "f1_raw")
     }
     whole = {"rows": len(mine), "videos": len(set(video)), "groups": len(names)}
     note = f"mean of {len(use)} of {len(rows)} behaviours" if use else "no behaviour could be scored"
@@ -149,6 +189,6 @@ def macro_f1(table: pd.DataFrame, split: str, view: str = ALL_VIEWS) -> float | 
 
 
 def csv_text(table: pd.DataFrame) -> str:
-    """The table as CSV with six decimals; the same text on every system."""
-    whole = dict.fromkeys(("scored", "rows", "positives", "bouts", "videos", "groups"), "Int64")
+    """The table as CSV with six digits; the same text on every system."""
+    whole = {name: "Int64" for name in WHOLE if name in table.columns}
     return str(table.astype(whole).to_csv(index=False, float_format="%.6g", lineterminator="\n"))

@@ -1,4 +1,5 @@
-"""Fitting a probe honestly: every label's strength and threshold are chosen by cross-validation inside the rows given, nowhere else."""
+"""Fitting a probe honestly: every label's strength, threshold and smoothing are chosen by cross-validation inside the rows given, nowhere
+else."""
 
 from __future__ import annotations
 
@@ -7,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from foveate.actions import metrics
+from foveate.actions import metrics, smoothing
+from foveate.actions.bouts import Strip
 from foveate.actions.folds import assign_folds
 from foveate.actions.logistic import Windows, fit, logits
 from foveate.actions.windows import Moments
@@ -24,7 +26,8 @@ class Model:
     Attributes:
         weight: float32 ``[L, W * D]``; bias: float32 ``[L]``.
         penalty: float64 ``[L]``, see ``logistic``; threshold: float64 ``[L]``, present when probability >= threshold.
-        chosen: bool ``[L]``: penalty and threshold were chosen by cross-validation.
+        smoothing: float64 ``[L, 3]``, see ``smoothing.Smoothing``.
+        chosen: bool ``[L]``: all of these were chosen by cross-validation.
         converged: bool ``[L]``.
     """
 
@@ -32,6 +35,7 @@ class Model:
     bias: NDArray[np.float32]
     penalty: NDArray[np.float64]
     threshold: NDArray[np.float64]
+    smoothing: NDArray[np.float64]
     chosen: NDArray[np.bool_]
     converged: NDArray[np.bool_]
 
@@ -60,7 +64,9 @@ def group_counts(truth: NDArray[np.int8], group: NDArray[np.int64], groups: int)
 def select(
     design: Windows,
     truth: NDArray[np.int8],
+    known: NDArray[np.bool_],
     moments: Moments,
+    strip: Strip,
     group: NDArray[np.int64],
     penalties: tuple[float, ...],
     folds: int,
@@ -69,29 +75,33 @@ def select(
     """Fit all labels on these rows.
 
     The rows are split into at most ``folds`` folds of whole groups. For every label the penalty with the least mean log loss on the rows
-    left out is taken (of equal ones the largest), then the threshold with the largest F1 of those left-out probabilities; both for
-    moments (views together), because that is what bouts, budgets and comparisons are made of. The weights are those of all rows.
+    left out is taken (of equal ones the largest), then the smoothing and threshold that do best on those left-out probabilities
+    (``smoothing.choose``); all for moments (views together), because that is what bouts, budgets and comparisons are made of. The weights
+    are those of all rows.
 
     Log loss and not F1 chooses the strength: it is defined and smooth for rare labels, and rewards probabilities that can be believed.
 
     Args:
         design: N rows. truth: int8 ``[N, L]``. group: int64 ``[N]``, any numbers.
+        known: bool ``[N]``: labelled rows. The others are not learned from; smoothing reaches into them.
+        moments: of all rows. strip: their time axis.
         penalties: tried for every label.
     """
     labels = truth.shape[1]
     names, group = np.unique(group, return_inverse=True)
-    counts = group_counts(truth, group, len(names))
-    negatives = group_counts(1 - np.abs(truth), group, len(names))[:, 1:]  # truth 0 -> 1, others -> 0
+    counts = group_counts(truth[known], group[known], len(names))
+    negatives = group_counts(1 - np.abs(truth[known]), group[known], len(names))[:, 1:]  # truth 0 -> 1, others -> 0
     inner = min(folds, len(names))
     chosen = ((counts[:, 1:] > 0).sum(0) >= CHOICE_GROUPS) & ((negatives > 0).sum(0) >= CHOICE_GROUPS)
     fold = assign_folds(counts, inner)[group] if inner > 1 else np.zeros(len(group), dtype=np.int64)
     splits = range(inner) if inner > 1 and chosen.any() else range(0)
 
     # One problem per label and training set: all rows first, then all rows but those of fold 0, 1, ...
-    targets = [truth] + [np.where((fold == k)[:, None], np.int8(-1), truth) for k in splits]
-    solution = fit(design, np.concatenate(targets, axis=1), penalties, balance)
+    learned, in_fold = truth[known], fold[known]
+    targets = [learned] + [np.where((in_fold == k)[:, None], np.int8(-1), learned) for k in splits]
+    solution = fit(design.take(known), np.concatenate(targets, axis=1), penalties, balance)
     middle = sorted(range(len(penalties)), key=lambda s: penalties[s])[len(penalties) // 2]
-    best, threshold = np.full(labels, middle), np.full(labels, 0.5)
+    best, threshold, smooth = np.full(labels, middle), np.full(labels, 0.5), np.zeros((labels, 3))
     if len(splits):
         left_out = np.empty((design.rows, len(penalties), labels))
         for k in splits:
@@ -105,13 +115,16 @@ def select(
         picked = np.array(strongest_first)[np.argmin(loss[strongest_first], axis=0)]
         best = np.where(chosen, picked, best)
         for label in np.flatnonzero(chosen):
-            threshold[label] = metrics.best_threshold(told[:, label], probability(together[:, best[label], label]))
+            left = probability(together[:, best[label], label])
+            found, threshold[label] = smoothing.choose(told[:, label], left, strip)
+            smooth[label] = found.seconds
     each = np.arange(labels)
     return Model(
         weight=solution.weight[best, each].astype(np.float32),
         bias=solution.bias[best, each].astype(np.float32),
         penalty=np.array(penalties, dtype=np.float64)[best],
         threshold=threshold,
+        smoothing=smooth,
         chosen=chosen if len(splits) else np.zeros(labels, dtype=bool),
         converged=solution.converged[best, each],
     )

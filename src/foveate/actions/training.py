@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from foveate.actions import embed
+from foveate import timeline
+from foveate.actions import embed, smoothing
+from foveate.actions.bouts import Strip
 from foveate.actions.folds import assert_disjoint, assign_folds, group_videos
+from foveate.actions.logistic import Windows
 from foveate.actions.selection import group_counts
-from foveate.actions.windows import Rows, labelled_rows
+from foveate.actions.windows import KEYS, Rows, labelled_rows, series_of, video_windows
 from foveate.annotations import load_labels
 from foveate.project import CONFIG, VIDEOS, ProbeSettings, Project, Video
 from foveate.schema import FoveateError
+from foveate.timeline import Analysed
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from foveate.annotations import Labels
 
 
@@ -26,6 +33,8 @@ class Data:
 
     Attributes:
         rows: all labelled rows; ``rows.truth`` has one column per entry of ``behaviours``.
+        around: rows near them without a label (truth -1): nothing is learned or scored there, but smoothing reaches into them.
+        analysed: frames of every video that has rows.
         behaviours: those that can be learned: present and absent somewhere in the training rows.
         train, test: videos of each side that have rows.
         groups: group of every video of both sides.
@@ -34,6 +43,8 @@ class Data:
     """
 
     rows: Rows
+    around: Rows
+    analysed: dict[str, Analysed]
     behaviours: tuple[str, ...]
     train: tuple[Video, ...]
     test: tuple[Video, ...]
@@ -46,10 +57,34 @@ class Data:
     def folds(self) -> int:
         return max(self.fold_of.values()) + 1 if self.fold_of else 0
 
-    def of_rows(self, table: dict[str, int], missing: int = -1) -> NDArray[np.int64]:
-        """A number per video, looked up for every row."""
-        names, of = np.unique(self.rows.keys["video"].to_numpy(), return_inverse=True)
+    @cached_property
+    def everything(self) -> Rows:
+        """The labelled rows, then those around them."""
+        import pandas as pd
+
+        if not len(self.around.keys):
+            return self.rows
+        one, two = self.rows.design, self.around.design
+        return Rows(
+            pd.concat([self.rows.keys, self.around.keys], ignore_index=True),
+            np.concatenate([self.rows.truth, self.around.truth]),
+            Windows(np.concatenate([one.vectors, two.vectors]), np.concatenate([one.index, two.index + len(one.vectors)])),
+        )
+
+    def of_rows(self, table: dict[str, int], missing: int = -1, rows: Rows | None = None) -> NDArray[np.int64]:
+        """A number per video, looked up for every labelled row, or every one of ``rows``."""
+        names, of = np.unique((rows or self.rows).keys["video"].to_numpy(), return_inverse=True)
         return np.array([table.get(name, missing) for name in names], dtype=np.int64)[of]
+
+    def strip(self, keys: pd.DataFrame) -> Strip:
+        """The time axis of rows sorted by video, view, subject and frame."""
+        position, duration = np.empty(len(keys), dtype=np.int64), np.empty(len(keys))
+        video, frame = keys["video"].to_numpy(), keys["frame"].to_numpy(np.int64)
+        for name in np.unique(video):
+            mine, found = video == name, self.analysed[name]
+            position[mine] = np.searchsorted(found.frame, frame[mine])
+            duration[mine] = found.duration[position[mine]]
+        return Strip.of(series_of(keys), position, keys["time"].to_numpy(), duration)
 
 
 def load(project: Project, settings: ProbeSettings) -> Data:
@@ -84,6 +119,8 @@ def load(project: Project, settings: ProbeSettings) -> Data:
     notes += [f"{v.name}: the animal was never seen where it is annotated" for v in videos if v.name not in seen]
     keep, problems = _learnable(project, rows, {v.name for v in train}, labels)
     rows = Rows(rows.keys, rows.truth[:, keep], rows.design)
+    analysed = {v.name: timeline.analysed(project, v) for v in (*train, *test)}
+    around = _around(project, [*train, *test], labels, settings, analysed, len(keep))
     groups = group_videos(videos, settings.group)
     fold_of = _folds(rows, train, groups, settings, notes)
     assert_disjoint(
@@ -96,7 +133,57 @@ def load(project: Project, settings: ProbeSettings) -> Data:
     if settings.group == "video" and {s for v in train for s in v.subjects} & {s for v in test for s in v.subjects}:
         notes.append("test and training videos share animals (group: video), so the test is about new videos of known animals")
     behaviours = tuple(labels.behaviours[k] for k in keep)
-    return Data(rows, behaviours, train, test, groups, fold_of, problems, notes)
+    return Data(rows, around, analysed, behaviours, train, test, groups, fold_of, problems, notes)
+
+
+def _around(
+    project: Project,
+    videos: list[Video],
+    labels: Labels,
+    settings: ProbeSettings,
+    analysed: dict[str, Analysed],
+    behaviours: int,
+) -> Rows:
+    """Rows without any label from which smoothing could reach a labelled one; none where whole videos were annotated."""
+    import pandas as pd
+
+    parts: list[tuple[pd.DataFrame, Windows]] = []
+    for video in videos:
+        frames = analysed[video.name]
+        wanted = {}
+        for subject in labels.subjects(video.name):
+            label = labels.dense(video.name, subject, frames.time, frames.duration)
+            near = _near(np.any(label >= 0, axis=1), frames)
+            if near.any():
+                wanted[subject] = near
+        if not wanted:
+            continue
+        keys, position, design = video_windows(project, video, settings)
+        nowhere = np.zeros(len(frames), dtype=bool)
+        chosen = np.array([wanted.get(s, nowhere)[k] for s, k in zip(keys["subject"], position, strict=True)], dtype=bool)
+        used, renumbered = np.unique(design.index[chosen], return_inverse=True)
+        index = renumbered.reshape(-1, settings.window)
+        parts.append((keys.iloc[np.flatnonzero(chosen)], Windows(design.vectors[used].astype(np.float16), index)))
+    if not parts:
+        none = np.zeros((0, settings.window), dtype=np.int64)
+        return Rows(pd.DataFrame(columns=KEYS), np.zeros((0, behaviours), np.int8), Windows(np.zeros((0, 1)), none))
+    offset = np.cumsum([0, *(len(design.vectors) for _, design in parts)])
+    keys = pd.concat([keys for keys, _ in parts], ignore_index=True)
+    index = np.concatenate([design.index + o for (_, design), o in zip(parts, offset, strict=False)])
+    vectors = np.concatenate([design.vectors for _, design in parts])
+    return Rows(keys, np.full((len(keys), behaviours), -1, dtype=np.int8), Windows(vectors, index))
+
+
+def _near(labelled: NDArray[np.bool_], frames: Analysed) -> NDArray[np.bool_]:
+    """Frames without a label that a decision about a labelled one may depend on."""
+    if not labelled.any() or labelled.all():
+        return np.zeros(len(labelled), dtype=bool)
+    reach = smoothing.REACH + 4 * float(frames.duration.max())  # the frames that straddle the limits
+    time, known = frames.time, frames.time[labelled]
+    after = np.minimum(np.searchsorted(known, time), len(known) - 1)
+    before = np.maximum(after - 1, 0)
+    near: NDArray[np.bool_] = np.minimum(np.abs(known[after] - time), np.abs(time - known[before])) <= reach
+    return near & ~labelled
 
 
 def _learnable(project: Project, rows: Rows, train: set[str], labels: Labels) -> tuple[list[int], list[dict[str, Any]]]:
