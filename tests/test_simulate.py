@@ -18,20 +18,13 @@ from foveate.project import Project
 from foveate.schema import FoveateError
 from foveate.simulate import BEHAVIOURS, Difficulty, PastureSettings, render_clip, simulate
 from foveate.simulate.anatomy import Build, Capsules, draw_sheep, pose
-from foveate.simulate.behaviour import (
-    SHORTEST,
-    Script,
-    check_script,
-    draw_script,
-    draw_shares,
-    intervals,
-    move,
-    script_labels,
-)
+from foveate.simulate.behaviour import intervals, move, script_labels
 from foveate.simulate.clip import VIEWS, set_up
-from foveate.simulate.pasture import GROUPS, subject_name, video_name
+from foveate.simulate.ethogram import SHORTEST, Script, check_script
+from foveate.simulate.plan import GROUPS, subject_name, video_name
 from foveate.simulate.render import Camera, Light, draw, fleece_tiles
 from foveate.simulate.scene import Actor, Lens, Studio
+from foveate.simulate.schedule import draw_script, draw_shares
 
 FPS = 12.5
 EVERYTHING: Script = [

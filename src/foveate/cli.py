@@ -7,11 +7,14 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
 from foveate.schema import FoveateError, Target
+
+if TYPE_CHECKING:
+    from foveate.simulate import PastureSettings
 
 Folder = Annotated[Path, tyro.conf.arg(aliases=("-p",), help="project folder")]
 
@@ -201,28 +204,62 @@ def init(
     return 1 if made.unreadable else 0
 
 
-def simulate(folder: tyro.conf.Positional[Path], seed: int = 0, workers: int | None = None) -> int:
+def simulate(
+    folder: tyro.conf.Positional[Path],
+    seed: int = 0,
+    behaviours: Literal["demo", "all"] = "demo",
+    videos: int = 24,
+    minutes: float = 1 / 3,
+    animals: int = 1,
+    distractors: int = 0,
+    night: float = 0.0,
+    bars: bool = False,
+    background_correlation: float | None = None,
+    workers: int | None = None,
+) -> int:
     """Render pasture footage with known truth as a ready project.
 
     Args:
         folder: new project folder.
         seed: the same seed gives the same footage.
+        behaviours: demo = seven; all = the ten of the published data.
+        videos: how many; the first half is annotated, and a quarter of that is for testing.
+        minutes: length of each video.
+        animals: subjects per video.
+        distractors: animals per video that look like the subjects and are none.
+        night: share of videos in grey infrared, 0 to 1.
+        bars: film through the bars of the pen.
+        background_correlation: how strongly the place tells the behaviour in the training videos, 0 to 1; elsewhere it never does.
+            Without it every video has a place of its own.
         workers: processes; default: one per core.
     """
     from foveate import console
+    from foveate.simulate import PastureSettings
 
-    _simulate(folder, seed, workers)
+    annotated = (videos + 1) // 2
+    settings = PastureSettings(
+        seed=seed,
+        annotated=annotated,
+        unannotated=videos - annotated,
+        test=annotated // 4,
+        seconds=round(60 * minutes, 3),
+        behaviours=behaviours,
+        animals=animals,
+        distractors=distractors,
+        night=night,
+        bars=bars,
+        background_correlation=background_correlation,
+    )
+    _simulate(folder, settings, workers)
     console.out.print(f"{folder}: next, `foveate run -p {folder}`")
     return 0
 
 
-def _simulate(folder: Path, seed: int, workers: int | None) -> None:
+def _simulate(folder: Path, settings: PastureSettings, workers: int | None) -> None:
     from foveate import console
     from foveate.run import default_workers
-    from foveate.simulate import PastureSettings
     from foveate.simulate import simulate as render
 
-    settings = PastureSettings(seed=seed)
     with console.show("simulate", 1) as display:
         render(folder, settings, workers=workers or default_workers(99), progress=lambda d, t: display.update("all", d, t))
 
@@ -239,9 +276,10 @@ def demo(
         debug: show tracebacks.
     """
     from foveate.project import CONFIG
+    from foveate.simulate import PastureSettings
 
     if not (folder / CONFIG).exists():
-        _simulate(folder, seed, workers)
+        _simulate(folder, PastureSettings(seed=seed), workers)
         _without_weights(folder / CONFIG)
     return _run(Options(project=folder, workers=workers, debug=debug), "report")
 

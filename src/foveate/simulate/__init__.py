@@ -1,13 +1,14 @@
 """Pasture: rendered footage of animals with exact masks and labels, to try, test and teach with.
 
-An articulated animal follows a script of behaviours in a procedural place, seen by two cameras. ``simulate`` writes a whole project;
-``render_clip`` gives arrays.
+Articulated animals follow scripts of behaviours in a procedural place, seen by two cameras. ``simulate`` writes a whole project;
+``render_clip`` gives arrays. The defaults are the demo's: one animal and seven behaviours; ``PastureSettings`` leads to the complete scene.
 """
 
 from __future__ import annotations
 
-from foveate.simulate.behaviour import BEHAVIOURS, Script
 from foveate.simulate.clip import Clip, Difficulty, render_clip
-from foveate.simulate.pasture import PastureSettings, simulate
+from foveate.simulate.ethogram import ALL, BEHAVIOURS, ETHOGRAM, Script
+from foveate.simulate.pasture import simulate
+from foveate.simulate.plan import PastureSettings
 
-__all__ = ["BEHAVIOURS", "Clip", "Difficulty", "PastureSettings", "Script", "render_clip", "simulate"]
+__all__ = ["ALL", "BEHAVIOURS", "ETHOGRAM", "Clip", "Difficulty", "PastureSettings", "Script", "render_clip", "simulate"]

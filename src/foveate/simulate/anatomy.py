@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from foveate.simulate.behaviour import F32, F64, Motion
+from foveate.simulate.behaviour import F32, F64, Motion, Mouth
 
 _SPHERE = 1e-4  # length given to a capsule that is meant as a sphere
 
@@ -154,6 +154,8 @@ def pose(build: Build, motion: Motion) -> Capsules:
     reach = (k * (0.05 + 0.012 * motion.chew) - base[:, 2] - k * build.head * np.sin(eat_head)) / (k * build.neck)
     eat_neck = np.arcsin(np.clip(reach, -0.97, 0.3))
     rest = 1 - motion.eat - motion.alert
+    if (mouth := motion.mouth) is not None:
+        rest = rest - mouth.drink
     neck_up = (
         motion.eat * eat_neck
         + motion.alert * build.alert_neck
@@ -161,6 +163,16 @@ def pose(build: Build, motion: Motion) -> Capsules:
     )
     head_up = motion.eat * eat_head + motion.alert * 0.02 + rest * (-0.42 - 0.45 * motion.low) + 0.05 * motion.chew * motion.eat
     neck_up = neck_up + 0.06 * motion.walk * np.sin(4 * np.pi * motion.stride + 0.6)
+    if mouth is not None:
+        drink_neck = np.arcsin(
+            np.clip(
+                (WATER + k * 0.012 * mouth.lap + k * (0.01 - build.head * np.sin(_DRINK_HEAD)) - base[:, 2]) / (k * build.neck),
+                -0.97,
+                0.5,
+            )
+        )
+        neck_up = neck_up + mouth.drink * drink_neck + 0.32 * mouth.bite + 0.12 * mouth.ruminate
+        head_up = head_up + mouth.drink * _DRINK_HEAD + 0.25 * mouth.ruminate
     poll = base + k * build.neck * _tilt(ahead, neck_up)
     forward = _tilt(ahead, head_up)
     muzzle = poll + k * build.head * forward
@@ -201,6 +213,10 @@ def pose(build: Build, motion: Motion) -> Capsules:
                 )
             )
 
+    if mouth is not None:
+        throat = _Frame(base, poll, muzzle, forward, side, crown)
+        parts += _mouth(build, mouth, throat, fleece, skin)
+
     stem = rump - rear * 0.93 * g + _UP * 0.25 * g
     parts.append(
         _Part(
@@ -215,6 +231,53 @@ def pose(build: Build, motion: Motion) -> Capsules:
     )
     parts += _legs(build, motion, chest, rump, fore, rear, fleece, shank)
     return _collect(parts, left, np.array(build.second))
+
+
+WATER = 0.3
+"""Height of the water in the trough, metres."""
+_DRINK_HEAD = -0.95  # radians the drinking head points below the horizontal
+
+
+@dataclass(frozen=True)
+class _Frame:
+    """Where neck and head are, and the head's own directions, each [T, 3]."""
+
+    base: F64
+    poll: F64
+    muzzle: F64
+    forward: F64
+    side: F64
+    crown: F64
+
+
+def _mouth(build: Build, mouth: Mouth, at: _Frame, fleece: F64, skin: F64) -> list[_Part]:
+    """The lower jaw, the bolus in the throat, and the grass in the mouth; what is not shown hides inside the body."""
+    k, parts = build.size, []
+    pale = 0.45 * skin + 0.55 * np.array([0.55, 0.40, 0.33])
+    cud = mouth.cud[:, None]
+    hinge = at.poll + k * (0.45 * build.head * at.forward - 0.035 * at.crown)
+    chin = at.muzzle + k * (0.062 * cud * at.side - (0.045 + 0.018 * np.abs(cud)) * at.crown - 0.03 * at.forward)
+    parts.append(_Part(hinge, chin, k * 0.042, k * 0.036, pale))
+    along = at.poll - at.base
+    under = np.cross(at.side, along / np.linalg.norm(along, axis=-1, keepdims=True))
+    shown = (mouth.bolus > 0)[:, None]
+    up = mouth.bolus[:, None]
+    bolus = np.where(
+        shown, at.base + (0.05 + 0.9 * up) * along + k * build.neck_radius * (1.0 - 0.3 * up) * under, at.base - 0.3 * along
+    )
+    parts.append(_Part(bolus, bolus + _SPHERE * at.forward, k * 0.075, k * 0.075, 0.8 * fleece, 0.3 * build.wool))
+    lips, green = at.muzzle + k * 0.03 * at.forward, np.array([0.16, 0.26, 0.04])
+    held = np.clip(4 * mouth.bite, 0, 1)[:, None]
+    for sideways, down in ((0.10, 0.05), (-0.09, 0.06), (0.05, 0.11), (-0.03, 0.12)):
+        tip = lips + held * k * (sideways * at.side - down * _UP + 0.03 * at.forward)
+        inside = at.poll + held * (lips - at.poll)
+        parts.append(_Part(inside, np.where(held > 0, tip, inside + _SPHERE * at.forward), k * 0.011, k * 0.007, green))
+    return parts
+
+
+def muzzle_of(body: Capsules) -> F32:
+    """World position f32[T, 3] of the muzzle of a body made by ``pose``."""
+    return body.b[:, 3]
 
 
 def _legs(build: Build, motion: Motion, chest: F64, rump: F64, fore: F64, rear: F64, fleece: F64, shank: F64) -> list[_Part]:

@@ -1,4 +1,4 @@
-"""What an animal does and when: scripts, their labels, and the smooth motion that follows from a script.
+"""How an animal moves that follows a script: its labels, and the smooth motion that shows them.
 
 World: metres, x and y on the ground, z up; yaw in radians, counter-clockwise seen from above. Left is the animal's own left,
 so turning left is a positive yaw rate. A mirror image of the picture swaps left and right.
@@ -6,33 +6,37 @@ so turning left is a positive yaw rate. A mirror image of the picture swaps left
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from itertools import pairwise
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from foveate.simulate.ethogram import BEHAVIOURS, SHORTEST, Script, check_script
+
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
 
-BEHAVIOURS = ("standing", "lying", "moving", "eating", "head_up", "turning_left", "turning_right")
-"""Exactly one of the first three holds at any time. Standing and lying may carry eating or head_up; turning is a way of moving."""
-
-Script = Sequence[tuple[float, tuple[str, ...]]]
-"""Seconds, and the behaviours shown together in them, one entry after the other."""
-
-_POSTURES, _HEADS, _TURNS = BEHAVIOURS[:3], BEHAVIOURS[3:5], BEHAVIOURS[5:]
-
 # Seconds over which one state passes into the next, centred on the change of the label.
-_LIE_DOWN, _START_WALKING, _START_TURNING, _MOVE_HEAD = 1.2, 0.6, 0.6, 0.7
-SHORTEST = _LIE_DOWN
-"""Shortest entry of a script in seconds: each transition must be over before the next begins."""
+_LIE_DOWN, _START_WALKING, _START_TURNING, _MOVE_HEAD = SHORTEST, 0.6, 0.6, 0.7
+_CUD = 3.4  # seconds from one bolus to the next; a sheep takes about a minute, which no short clip would show
+_SWALLOW = 1.1  # seconds in which a bolus runs up the throat
+
+
+@dataclass(frozen=True)
+class Mouth:
+    """What the mouth does at each of T frames, float64[T]; only the scene with all ten behaviours shows it."""
+
+    bite: F64  # 0..1: the muzzle lifted from the ground with grass in it
+    ruminate: F64  # 0..1: head held level
+    cud: F64  # -1..1: the lower jaw to the right or to the left
+    bolus: F64  # 0..1: how far up the throat a bolus is; 0: none
+    drink: F64  # 0..1: muzzle at the water
+    lap: F64  # -1..1: small movement of the muzzle while drinking
 
 
 @dataclass(frozen=True)
 class Motion:
-    """The state of one animal at each of T frames; labels bool[T, 7] in the order of ``BEHAVIOURS``, the rest float64[T]."""
+    """The state of one animal at each of T frames; labels bool[T, behaviours], the rest float64[T]."""
 
     labels: NDArray[np.bool_]
     x: F64
@@ -48,38 +52,24 @@ class Motion:
     low: F64  # 0..1: head hanging, without eating; below 0: raised a little, not alert
     look: F64  # radians the head is turned to the left of the shoulders
     chew: F64  # -1..1: small movement of the muzzle while eating
+    mouth: Mouth | None = None
 
 
-def check_script(script: Script) -> None:
-    """ValueError unless every entry is long enough and its behaviours can be shown together."""
-    for seconds, shown in script:
-        postures = [b for b in shown if b in _POSTURES]
-        heads = [b for b in shown if b in _HEADS]
-        turns = [b for b in shown if b in _TURNS]
-        if len(postures) != 1 or len(heads) > 1 or len(turns) > 1 or set(shown) - set(BEHAVIOURS):
-            raise ValueError(f"{shown} cannot be shown together; need one of {_POSTURES}, at most one of {_HEADS} or {_TURNS}")
-        if (postures == ["moving"] and heads) or (turns and postures != ["moving"]):
-            raise ValueError(f"{shown}: {_HEADS} go with standing or lying, {_TURNS} with moving")
-        if seconds < SHORTEST:
-            raise ValueError(f"{shown}: {seconds} s is shorter than the transition between two behaviours ({SHORTEST} s)")
-    for (_, before), (_, after) in pairwise(script):
-        if {"lying", "moving"} <= set(before) | set(after):
-            raise ValueError("an animal stands between lying and moving")
-
-
-def script_labels(script: Script, n_frames: int, fps: float) -> NDArray[np.bool_]:
-    """bool[T, 7]: what is shown in frame i, which is on screen at i / fps; the last entry goes on to the end."""
+def script_labels(script: Script, n_frames: int, fps: float, behaviours: tuple[str, ...] = BEHAVIOURS) -> NDArray[np.bool_]:
+    """bool[T, behaviours]: what is shown in frame i, which is on screen at i / fps; the last entry goes on to the end."""
     stops = np.cumsum([seconds for seconds, _ in script])
     entry = np.minimum(np.searchsorted(stops, (np.arange(n_frames) + 0.5) / fps, side="right"), len(script) - 1)
-    shown = np.array([[b in entry_shown for b in BEHAVIOURS] for _, entry_shown in script], dtype=bool)
+    shown = np.array([[b in entry_shown for b in behaviours] for _, entry_shown in script], dtype=bool)
     return shown[entry]
 
 
-def intervals(labels: NDArray[np.bool_], fps: float) -> list[tuple[str, float, float]]:
+def intervals(
+    labels: NDArray[np.bool_], fps: float, behaviours: tuple[str, ...] = BEHAVIOURS
+) -> list[tuple[str, float, float]]:
     """Bouts (behaviour, start, stop) in seconds. A change lies half a frame before the first frame that shows it, so that no
     frame's time falls on a boundary; the first bout starts at 0 and the last stops at the end of the video."""
     out = []
-    for column, behaviour in enumerate(BEHAVIOURS):
+    for column, behaviour in enumerate(behaviours):
         padded = np.concatenate([[False], labels[:, column], [False]])
         changes = np.flatnonzero(padded[1:] != padded[:-1])
         for first, last in zip(changes[::2], changes[1::2], strict=True):
@@ -89,13 +79,28 @@ def intervals(labels: NDArray[np.bool_], fps: float) -> list[tuple[str, float, f
     return sorted(out, key=lambda bout: (bout[1], bout[0]))
 
 
-def move(script: Script, n_frames: int, fps: float, rng: np.random.Generator) -> Motion:
-    """The motion of an animal that follows ``script``; temperament (speed, restlessness of the head) is drawn from ``rng``."""
-    check_script(script)
-    labels = script_labels(script, n_frames, fps)
-    standing, lying, moving, eating, head_up, left, right = (labels[:, i].astype(np.float64) for i in range(len(BEHAVIOURS)))
+def move(
+    script: Script, n_frames: int, fps: float, rng: np.random.Generator, behaviours: tuple[str, ...] = BEHAVIOURS
+) -> Motion:
+    """The motion of an animal that follows ``script``; temperament (speed, restlessness of the head) is drawn from ``rng``.
+
+    ``behaviours`` names the columns of the labels. With ``ethogram.ALL`` the mouth is shown in detail.
+    """
+    check_script(script, behaviours)
+    labels = script_labels(script, n_frames, fps, behaviours)
+    state = {b: labels[:, i].astype(np.float64) for i, b in enumerate(behaviours)}
+    standing, lying, moving, eating, head_up, left, right = (state[b] for b in BEHAVIOURS)
+    detailed = "head_down" in state
+    if detailed:
+        grazing, eating = eating, state["head_down"]
+        ruminating, drinking = state["regurgitating"], state["drinking"]
+        busy = np.clip(eating + head_up + ruminating + drinking, 0, 1)
+    else:
+        busy = 1 - (1 - eating) * (1 - head_up)
 
     own_speed, own_rate = rng.uniform(0.45, 0.62), np.radians(rng.uniform(70, 95))
+    if detailed:  # it ambles: several animals walk in one pen and keep clear of one another
+        own_speed *= 0.6
     turning = _ease(left - right, _START_TURNING, fps)
     walk = _ease(moving, _START_WALKING, fps)
     speed = walk * own_speed * (1 - 0.35 * np.abs(turning)) * (1 + 0.08 * _wander(n_frames, fps, 1.0, rng))
@@ -104,13 +109,13 @@ def move(script: Script, n_frames: int, fps: float, rng: np.random.Generator) ->
     x, y = np.cumsum(speed * np.cos(yaw)) / fps, np.cumsum(speed * np.sin(yaw)) / fps
 
     # While standing or lying, an animal lets its head hang or looks around at times, briefly; neither is a behaviour of the list.
-    idle = _ease((standing + lying) * (1 - eating) * (1 - head_up), _MOVE_HEAD, fps)
+    idle = _ease((standing + lying) * (1 - busy), _MOVE_HEAD, fps)
     low = idle * np.clip(0.55 * _wander(n_frames, fps, 0.7, rng) - 0.2, -0.12, 0.6)
     # Walking, it looks about more than it turns: which way it goes shows in many moments, not in one.
     look = np.radians(26) * (1 + 0.6 * walk) * _wander(n_frames, fps, 0.6, rng) + np.radians(44) * turning
     eat = _ease(eating, _MOVE_HEAD, fps)
     time = np.arange(n_frames) / fps
-    return Motion(
+    motion = Motion(
         labels=labels,
         x=x - (x.min() + x.max()) / 2,
         y=y - (y.min() + y.max()) / 2,
@@ -126,6 +131,34 @@ def move(script: Script, n_frames: int, fps: float, rng: np.random.Generator) ->
         look=look * (1 - 0.6 * eat),
         chew=np.sin(2 * np.pi * rng.uniform(1.3, 1.9) * time) * (0.6 + 0.4 * _wander(n_frames, fps, 0.7, rng)),
     )
+    if not detailed:
+        return motion
+    graze, drink, calm = (_ease(s, _MOVE_HEAD, fps) for s in (grazing, drinking, ruminating))
+    mouth = Mouth(
+        bite=graze * np.clip(1.5 * np.sin(2 * np.pi * rng.uniform(0.75, 0.95) * time + rng.uniform(0, 6)), 0, 1),
+        ruminate=calm,
+        cud=calm * np.sin(2 * np.pi * rng.uniform(1.05, 1.3) * time),
+        bolus=_boluses(ruminating, fps),
+        drink=drink,
+        lap=drink * np.sin(2 * np.pi * rng.uniform(1.8, 2.2) * time),
+    )
+    # Whoever ruminates or drinks holds the head still, and a head at the ground without eating does not search for grass.
+    steady = 1 - 0.8 * np.clip(calm + drink + motion.eat - graze, 0, 1)
+    return replace(motion, look=motion.look * steady, chew=motion.chew * graze, mouth=mouth)
+
+
+def _boluses(ruminating: F64, fps: float) -> F64:
+    """0..1, how far up the throat a bolus is: one near the start of every bout, and one every ``_CUD`` seconds."""
+    out = np.zeros(len(ruminating))
+    padded = np.concatenate([[0.0], ruminating, [0.0]])
+    changes = np.flatnonzero(np.diff(padded))
+    for first, last in zip(changes[::2], changes[1::2], strict=True):
+        since = np.arange(last - first) / fps
+        # None that could not arrive before the bout ends.
+        starts = since - np.mod(since - 0.3, _CUD)
+        fits = (starts >= 0) & (starts + _SWALLOW < (last - first) / fps)
+        out[first:last] = np.where(fits, np.clip((since - starts) / _SWALLOW, 0, 1) % 1, 0)
+    return out
 
 
 def _ease(target: F64, seconds: float, fps: float) -> F64:
@@ -143,120 +176,3 @@ def _wander(n_frames: int, fps: float, seconds: float, rng: np.random.Generator)
     i, weight = whole.astype(np.int64), part * part * (3 - 2 * part)
     wave: F64 = knots[i] * (1 - weight) + knots[i + 1] * weight
     return wave
-
-
-@dataclass(frozen=True)
-class Shares:
-    """Shares of a video's time that a schedule aims at; what remains is standing with the head at rest."""
-
-    lying: float
-    moving: float
-    turning_left: float  # part of moving
-    turning_right: float  # part of moving
-    eating: float
-    head_up: float
-
-
-def draw_shares(lying: float, rng: np.random.Generator) -> Shares:
-    """One animal's shares: around ``lying`` for lying, and distributions that do not depend on it for all else."""
-    left, right = rng.uniform(0.15, 0.175), rng.uniform(0.15, 0.175)
-    return Shares(
-        lying=float(np.clip(lying + rng.normal(0, 0.03), 0.09, 0.5)),
-        moving=left + right + rng.uniform(0.055, 0.075),
-        turning_left=left,
-        turning_right=right,
-        eating=float(np.clip(rng.normal(0.15, 0.02), 0.1, 0.2)),
-        head_up=float(np.clip(rng.normal(0.16, 0.03), 0.1, 0.22)),
-    )
-
-
-def draw_script(shares: Shares, seconds: float, rng: np.random.Generator) -> list[tuple[float, tuple[str, ...]]]:
-    """A script of ``seconds`` that comes as near to ``shares`` as bouts of more than a second allow."""
-    walks = _draw_walks(shares, seconds, rng)
-    lies = _split(max(1.8, shares.lying * seconds), 1 + int(shares.lying * seconds / 5), 1.8, rng)
-    bouts = [*walks, *(_lying(lie) for lie in lies)]
-    standing = seconds - sum(length for bout in bouts for length, _ in bout)
-    while len(bouts) > 2 and standing < _PAUSE * (len(bouts) - 1):  # too little standing left to part them: join two of a kind
-        last = bouts.pop()
-        if len(lies) > 1:
-            bouts[-1] = _lying(bouts[-1][0][0] + last[0][0])
-            lies = lies[:-1]
-        else:
-            bouts = [[*bouts[0], *bouts[1]], *bouts[2:], last]
-    if standing < _PAUSE * (len(bouts) - 1):
-        raise ValueError(f"{seconds} s are too short for these shares: {shares}")
-    bouts = _alternate([b for b in bouts if b[0][1] != ("lying",)], [b for b in bouts if b[0][1] == ("lying",)], rng)
-    ends = rng.permutation(2)[: max(0, min(2, int(standing / _PAUSE) - (len(bouts) - 1)))]
-    pauses = _split(standing, len(bouts) - 1 + len(ends), _PAUSE, rng)
-    sequence: list[tuple[float, tuple[str, ...]]] = []
-    if 0 in ends:
-        sequence.append((pauses.pop(), ("standing",)))
-    for number, bout in enumerate(bouts):
-        sequence += bout
-        if number < len(bouts) - 1 or 1 in ends:
-            sequence.append((pauses.pop(), ("standing",)))
-    return _place_heads(sequence, shares, seconds, rng)
-
-
-_Bout = list[tuple[float, tuple[str, ...]]]
-
-
-def _alternate(walks: list[_Bout], lies: list[_Bout], rng: np.random.Generator) -> list[_Bout]:
-    """Walking between two bouts of lying where there is enough of it, so that an animal does not lie the same way round every time."""
-    more, fewer = (
-        (walks, lies) if len(walks) > len(lies) or (len(walks) == len(lies) and rng.uniform() < 0.5) else (lies, walks)
-    )
-    order: list[_Bout] = []
-    for i, bout in enumerate(more):
-        order += [bout, *fewer[i * len(fewer) // len(more) : (i + 1) * len(fewer) // len(more)]]
-    return order
-
-
-def _lying(seconds: float) -> list[tuple[float, tuple[str, ...]]]:
-    return [(seconds, ("lying",))]
-
-
-_PAUSE = 1.4  # shortest standing between two bouts, seconds
-
-
-def _draw_walks(shares: Shares, seconds: float, rng: np.random.Generator) -> list[list[tuple[float, tuple[str, ...]]]]:
-    """Bouts of walking, each a few pieces of walking straight and turning."""
-    straight = shares.moving - shares.turning_left - shares.turning_right
-    pieces: list[tuple[float, tuple[str, ...]]] = []
-    for share, shown in (
-        (shares.turning_left, ("moving", "turning_left")),
-        (shares.turning_right, ("moving", "turning_right")),
-    ):
-        total = max(1.5, share * seconds)
-        pieces += [(length, shown) for length in _split(total, max(1, int(total / 5)), 1.5, rng)]
-    total = max(1.3, straight * seconds)
-    pieces += [(length, ("moving",)) for length in _split(total, max(1, int(total / 2.5)), 1.3, rng)]
-    pieces = [pieces[i] for i in rng.permutation(len(pieces))]
-    n = max(1, round(seconds / 10))
-    cuts = np.linspace(0, len(pieces), n + 1).round().astype(int)
-    return [pieces[a:b] for a, b in pairwise(cuts.tolist()) if b > a]
-
-
-def _place_heads(
-    sequence: Script, shares: Shares, seconds: float, rng: np.random.Generator
-) -> list[tuple[float, tuple[str, ...]]]:
-    """Cut standing and lying into slots and let the animal eat or raise its head in some, until their shares are used up."""
-    slots: list[tuple[float, tuple[str, ...]]] = []
-    for length, shown in sequence:
-        parts = [length] if "moving" in shown else _split(length, max(1, round(length / 3)), 1.3, rng)
-        slots += [(part, shown) for part in parts]
-    left = {"eating": shares.eating * seconds, "head_up": shares.head_up * seconds}
-    for head, postures in (("eating", ("standing",)), ("head_up", ("standing", "lying"))):
-        for i in rng.permutation(len(slots)):
-            length, shown = slots[i]
-            if len(shown) == 1 and shown[0] in postures and left[head] > length / 2:
-                slots[i] = (length, (*shown, head))
-                left[head] -= length
-    return slots
-
-
-def _split(total: float, n: int, shortest: float, rng: np.random.Generator) -> list[float]:
-    """``total`` in ``n`` random parts (fewer if need be), none below ``shortest`` unless ``total`` is."""
-    n = max(1, min(n, int(total / shortest)))
-    spare = total - n * shortest
-    return [float(shortest + spare * share) for share in rng.dirichlet(np.full(n, 2.0))] if n > 1 else [total]

@@ -10,9 +10,11 @@ from numpy.typing import NDArray
 
 from foveate.simulate.anatomy import draw_sheep, pose
 from foveate.simulate.backdrop import draw_place
-from foveate.simulate.behaviour import Motion, Script, move
+from foveate.simulate.behaviour import Motion, move
+from foveate.simulate.ethogram import Script
+from foveate.simulate.passers import distractors
 from foveate.simulate.render import Camera
-from foveate.simulate.scene import Actor, Lens, Scene, Studio, distractors
+from foveate.simulate.scene import Actor, Lens, Scene, Studio
 
 View = Literal["top", "bottom"]
 VIEWS: tuple[View, View] = ("top", "bottom")
@@ -57,7 +59,7 @@ def set_up(
     behind = background or seed
     motion = move(script, n_frames, fps, stream(0))
     place = draw_place(stream(1, behind), difficulty.variety)
-    cameras = _cameras(stream(2, behind), width, height, difficulty.variety)
+    cameras = draw_cameras(stream(2, behind), width, height, difficulty.variety)
     actors = [Actor(pose(draw_sheep(stream(3), difficulty.variety), motion))]
     actors += distractors(n_frames, fps, place.half, difficulty.distraction, stream(4))
     weather = stream(5)
@@ -67,12 +69,13 @@ def set_up(
     return Studio(scene, tuple(cameras[view] for view in views), difficulty.lens), motion
 
 
-def _cameras(rng: np.random.Generator, width: int, height: int, variety: float) -> dict[View, Camera]:
-    """``top`` looks down from a height, ``bottom`` from near the ground and about a quarter round to one side."""
+def draw_cameras(rng: np.random.Generator, width: int, height: int, variety: float, wider: float = 1.0) -> dict[View, Camera]:
+    """``top`` looks down from a height, ``bottom`` from near the ground and about a quarter round to one side; ``wider`` makes both show
+    more of the pen."""
     azimuth = rng.uniform(0, 2 * np.pi)
     aside = np.radians(90 + variety * rng.uniform(-25, 25)) * rng.choice([-1, 1])
     # Wide pictures show 4.6 m; narrow ones come nearer, down to 3.2 m for a square.
-    span = 4.6 * min(1.0, max(0.7, width / height * 9 / 16))
+    span = wider * 4.6 * min(1.0, max(0.7, width / height * 9 / 16))
     out: dict[View, Camera] = {}
     for view, turn, degrees in (
         ("top", 0.0, 41 + variety * rng.uniform(-7, 7)),

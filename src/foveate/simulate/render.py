@@ -8,7 +8,7 @@ Colours are linear light; a picture shows their square root (a plain stand-in fo
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
@@ -75,10 +75,11 @@ class Patch:
     colour: F32
     cover: F32
     depth: float  # metres from the camera to its middle
+    depths: F32 | None = None  # [h, w] metres to what is seen in each pixel; inf where nothing is
 
 
-def draw(capsules: Capsules, t: int, camera: Camera, light: Light) -> Patch | None:
-    """Frame ``t`` of ``capsules`` as seen by ``camera``; None when it is out of the picture."""
+def draw(capsules: Capsules, t: int, camera: Camera, light: Light, depths: bool = False) -> Patch | None:
+    """Frame ``t`` of ``capsules`` as seen by ``camera``, with the ``depths`` of its pixels if wanted; None when out of the picture."""
     ss = OVERSAMPLING
     focal, cx, cy = camera.focal * ss, camera.width * ss / 2, camera.height * ss / 2
     a = (capsules.a[t] - camera.position) @ camera.axes.T
@@ -191,7 +192,11 @@ def draw(capsules: Capsules, t: int, camera: Camera, light: Light) -> Patch | No
             np.copyto(spot[where], blotches.take(texel) < spots if spots > 0 else 0, where=seen)
 
     direct, above = np.maximum(sunward, 0) * texture, (upward * 0.38 + 0.62) * texture
-    return _shade(capsules, light, part, direct, above, spot, left // ss, top // ss, middle)
+    patch = _shade(capsules, light, part, direct, above, spot, left // ss, top // ss, middle)
+    if not depths:
+        return patch
+    rows = np.minimum(depth[0::ss], depth[1::ss])
+    return replace(patch, depths=(np.minimum(rows[:, 0::ss], rows[:, 1::ss]) / unit).astype(np.float32))
 
 
 def _project(along: F32, across: F32, front: F32, axis: list[float], ux: float, uy: float) -> F32:

@@ -1,4 +1,4 @@
-"""A video in the making: one animal in a place, whatever else moves there, and the pictures that cameras take of it."""
+"""A video in the making: animals in a place, whatever else moves there, and the pictures that cameras take of them."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter
 
-from foveate.simulate.anatomy import DOG, Capsules, bird, hen, leaf, pose
+from foveate.simulate.anatomy import Capsules
 from foveate.simulate.backdrop import Backdrop, Place, see
-from foveate.simulate.behaviour import BEHAVIOURS, F64, Motion
+from foveate.simulate.behaviour import F64
+from foveate.simulate.furniture import Trough, see_bars, see_trough
 from foveate.simulate.render import Camera, Light, Patch, draw, paste, tile_noise
 
 _CELL, _CELLS = 0.025, 136  # the shadow's grid: metres per cell, cells along a side
@@ -33,12 +34,17 @@ class Actor:
 
 @dataclass(frozen=True)
 class Scene:
-    """Everything that a camera can see, for all frames; ``actors[0]`` is the animal that the masks are of."""
+    """Everything that a camera can see, for all frames; the first ``subjects`` actors are the animals that the masks are of."""
 
     place: Place
     actors: tuple[Actor, ...]
     cloud_drift: F64 | None  # metres per frame; None: no clouds
     seed: int
+    subjects: int = 1
+    trough: Trough | None = None
+    bars: bool = False
+    night: bool = False
+    exact: bool = False  # what hides what is decided pixel by pixel, not actor by actor: needed where bodies come close
 
 
 @dataclass(frozen=True)
@@ -55,20 +61,28 @@ class Studio:
     def __init__(self, scene: Scene, cameras: tuple[Camera, ...], lens: Lens) -> None:
         self.scene, self.cameras, self.lens = scene, cameras, lens
         self.backdrops = tuple(see(scene.place, camera) for camera in cameras)
+        light = scene.place.light
+        self._behind = [_some(see_trough(scene.trough, camera, light) if scene.trough else None) for camera in cameras]
+        bars = np.random.default_rng((scene.seed, 13))
+        self._before = [_some(see_bars(camera, light, lens.blur, bars) if scene.bars else None) for camera in cameras]
         rng = np.random.default_rng((scene.seed, 11))
         height, width = max(c.height for c in cameras), max(c.width for c in cameras)
-        self._grain = [_grain(height + 32, width + 32, lens.noise, rng) for _ in range(4)]
+        self._grain = [_grain(height + 32, width + 32, lens.noise, rng, scene.night) for _ in range(4)]
         cloud = tile_noise(_CLOUDS, 4, rng) + 0.4 * tile_noise(_CLOUDS, 9, rng)
         self._cloud = (1 - 0.32 / (1 + np.exp(-4 * (cloud - 0.1)))).astype(np.float32)
 
     def take(self, t: int, animal: bool = True) -> list[tuple[NDArray[np.uint8], NDArray[np.bool_]]]:
-        """Picture u8[H, W, 3] and the animal's visible mask bool[H, W] at frame ``t``, for each camera; ``animal=False`` leaves the
-        animal and its shadow out and is otherwise the same picture."""
+        """Picture u8[H, W, 3] and the first animal's visible mask bool[H, W] at frame ``t``, for each camera; ``animal=False`` leaves
+        the animals of the masks and their shadows out and is otherwise the same picture."""
+        return [(picture, masks[0]) for picture, masks in self.take_all(t, animal)]
+
+    def take_all(self, t: int, animal: bool = True) -> list[tuple[NDArray[np.uint8], NDArray[np.bool_]]]:
+        """As ``take``, with the visible masks bool[subjects, H, W] of all the animals that have one."""
         scene = self.scene
         present = [
             (i, actor.body, own)
             for i, actor in enumerate(scene.actors)
-            if (own := actor.frame(t)) is not None and (animal or i)
+            if (own := actor.frame(t)) is not None and (animal or i >= scene.subjects)
         ]
         shadows = [cast_shadow(body, own, scene.place.light) for i, body, own in present if scene.actors[i].shadow]
         return [self._picture(view, t, present, shadows) for view in range(len(self.cameras))]
@@ -76,26 +90,29 @@ class Studio:
     def _picture(
         self, view: int, t: int, present: list[tuple[int, Capsules, int]], shadows: list[Shadow]
     ) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
-        camera, backdrop = self.cameras[view], self.backdrops[view]
+        scene, camera, backdrop = self.scene, self.cameras[view], self.backdrops[view]
         picture = backdrop.picture.copy()
         for shadow in shadows:
             _darken(picture, backdrop, camera, shadow)
         patches = [
-            (i, patch) for i, body, own in present if (patch := draw(body, own, camera, self.scene.place.light)) is not None
+            (i, patch)
+            for i, body, own in present
+            if (patch := draw(body, own, camera, scene.place.light, scene.exact)) is not None
         ]
-        cover = np.zeros(picture.shape[:2], np.float32)
-        for i, patch in sorted(patches, key=lambda item: -item[1].depth):
-            h, w = patch.cover.shape
-            there = cover[patch.y : patch.y + h, patch.x : patch.x + w]
-            there[...] = patch.cover if i == 0 else there * (1 - patch.cover)
-            paste(picture, patch)
-            _soften(picture, patch, self.lens.blur)
-        if self.scene.cloud_drift is not None:
+        patches.sort(key=lambda item: -item[1].depth)
+        # The trough first and the bars last: every pixel of the trough knows how far it is, and nothing is in front of the bars.
+        patches = [*((-1, p) for p in self._behind[view]), *patches, *((-1, p) for p in self._before[view])]
+        canvas = Canvas(picture, scene.subjects, self.lens.blur)
+        for i, patch in patches:
+            canvas.add(i, patch)
+        if scene.cloud_drift is not None:
             picture = self._under_clouds(picture, backdrop, t)
-        rng = np.random.default_rng((self.scene.seed, 12, view, t))
+        rng = np.random.default_rng((scene.seed, 12, view, t))
         top, left = rng.integers(0, 32, 2)
         grain = self._grain[rng.integers(len(self._grain))][top : top + camera.height, left : left + camera.width]
-        return np.clip(picture + grain, 0, 255).astype(np.uint8), cover >= 0.5
+        if scene.night:
+            picture = infrared(picture)
+        return np.clip(picture + grain, 0, 255).astype(np.uint8), canvas.cover >= 0.5
 
     def _under_clouds(self, picture: NDArray[np.uint8], backdrop: Backdrop, t: int) -> NDArray[np.uint8]:
         """Shadows of clouds pass over ground and animals alike."""
@@ -110,8 +127,52 @@ class Studio:
         return shaded
 
 
-def _grain(height: int, width: int, sigma: float, rng: np.random.Generator) -> NDArray[np.int16]:
-    """Sensor noise, half shared by the three colours."""
+def _some(patch: Patch | None) -> tuple[Patch, ...]:
+    return () if patch is None else (patch,)
+
+
+class Canvas:
+    """A picture being composed: things are added one by one, and what is seen of each subject is kept in ``cover`` f32[subjects, H, W]."""
+
+    def __init__(self, picture: NDArray[np.uint8], subjects: int, blur: float) -> None:
+        self.picture, self.blur = picture, blur
+        self.cover = np.zeros((subjects, *picture.shape[:2]), np.float32)
+        self._taken = np.zeros(picture.shape[:2], np.float32)
+        self._nearest = np.full(picture.shape[:2], np.inf, np.float32)
+
+    def add(self, subject: int, patch: Patch) -> None:
+        """Lay ``patch`` over the picture, or, in the pixels where it is farther than what is there, under it."""
+        h, w = patch.cover.shape
+        where = slice(patch.y, patch.y + h), slice(patch.x, patch.x + w)
+        hides = patch.cover
+        if patch.depths is not None:
+            depths, nearest, taken = patch.depths, self._nearest[where], self._taken[where]
+            behind = depths > nearest
+            patch = replace(patch, cover=np.where(behind, patch.cover * (1 - taken), patch.cover))
+            hides = np.where(behind, np.float32(0), patch.cover)
+            np.minimum(nearest, depths, out=nearest)
+            taken += (1 - taken) * patch.cover
+        for other, cover in enumerate(self.cover):
+            there = cover[where]
+            there[...] = patch.cover if other == subject else there * (1 - hides)
+        paste(self.picture, patch)
+        if self.blur > 0 and subject >= 0:
+            _soften(self.picture, patch, self.blur)
+
+
+def infrared(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """As a night camera with a lamp beside its lens sees it: grey, flat, bright in the middle and dark towards the corners."""
+    h, w = picture.shape[:2]
+    y, x = (np.arange(h) + 0.5) / h - 0.5, (np.arange(w) + 0.5) / w - 0.5
+    lamp = 0.35 + 0.65 * np.exp(-2.6 * (x[None, :] ** 2 + 0.8 * y[:, None] ** 2))
+    grey = (14 + 0.80 * (picture @ np.array([0.45, 0.40, 0.15]))) * lamp
+    return np.repeat(grey.astype(np.uint8)[..., None], 3, axis=2)
+
+
+def _grain(height: int, width: int, sigma: float, rng: np.random.Generator, night: bool = False) -> NDArray[np.int16]:
+    """Sensor noise, half shared by the three colours; at night grey and three times as strong."""
+    if night:
+        return np.round(np.repeat(rng.normal(0, 3 * sigma, (height, width, 1)), 3, axis=2)).astype(np.int16)
     shared, own = rng.normal(0, 0.8 * sigma, (height, width, 1)), rng.normal(0, 0.6 * sigma, (height, width, 3))
     return np.round(shared + own).astype(np.int16)
 
@@ -178,91 +239,6 @@ def _darken(picture: NDArray[np.uint8], backdrop: Backdrop, camera: Camera, shad
 
 def _soften(picture: NDArray[np.uint8], patch: Patch, sigma: float) -> None:
     """The lens's blur, where something has just been pasted."""
-    if sigma <= 0:
-        return
     h, w = patch.cover.shape
     where = slice(patch.y, patch.y + h), slice(patch.x, patch.x + w)
     picture[where] = np.asarray(Image.fromarray(picture[where]).filter(ImageFilter.GaussianBlur(sigma)))
-
-
-def distractors(n_frames: int, fps: float, half: tuple[float, float], amount: float, rng: np.random.Generator) -> list[Actor]:
-    """Other things that move: a passing dog, hens, birds, leaves. ``amount`` 0 gives none, 1 the usual."""
-    actors: list[Actor] = []
-    if rng.uniform() < 0.35 * amount:
-        actors.append(_passing_dog(n_frames, fps, rng))
-    for _ in range(rng.binomial(2, min(1.0, 0.35 * amount))):
-        actors.append(_hen(n_frames, fps, half, rng))
-    if rng.uniform() < 0.4 * amount:
-        for _ in range(rng.integers(1, 1 + max(1, round(n_frames / fps / 5)))):
-            actors.append(_bird(n_frames, fps, rng))
-    if rng.uniform() < 0.4 * amount:
-        for _ in range(rng.integers(2, 2 + max(1, round(n_frames / fps / 2)))):
-            actors.append(_leaf(n_frames, fps, rng))
-    return actors
-
-
-def _passing_dog(n_frames: int, fps: float, rng: np.random.Generator) -> Actor:
-    """Trots past the animal, on either side of it."""
-    speed, yaw, offset = rng.uniform(0.9, 1.5), rng.uniform(0, 2 * np.pi), rng.uniform(1.5, 2.1) * rng.choice([-1, 1])
-    n = min(n_frames, int(8.0 / speed * fps))
-    along = (np.arange(n) / fps) * speed - 4.0
-    zero, one = np.zeros(n), np.ones(n)
-    motion = Motion(
-        labels=np.zeros((n, len(BEHAVIOURS)), bool),
-        x=along * np.cos(yaw) - offset * np.sin(yaw),
-        y=along * np.sin(yaw) + offset * np.cos(yaw),
-        yaw=np.full(n, yaw),
-        speed=speed * one,
-        yaw_rate=zero,
-        stand=one,
-        walk=one,
-        stride=along / 0.55,
-        eat=zero,
-        alert=zero,
-        low=zero,
-        look=0.3 * np.sin(np.arange(n) / fps),
-        chew=zero,
-    )
-    coat = ((0.05, 0.04, 0.04), (0.28, 0.17, 0.08), (0.5, 0.47, 0.42))[rng.integers(3)]
-    return Actor(
-        pose(replace(DOG, fleece=coat, face=coat, legs=coat), motion), first=int(rng.integers(0, max(1, n_frames - n)))
-    )
-
-
-def _hen(n_frames: int, fps: float, half: tuple[float, float], rng: np.random.Generator) -> Actor:
-    """Wanders near the walls, stops and pecks."""
-    n = n_frames
-    going = np.repeat(rng.uniform(size=int(n / fps / 1.5) + 2) < 0.55, int(1.5 * fps) + 1)[:n].astype(np.float64)
-    going = np.convolve(np.pad(going, 2, mode="edge"), np.ones(5) / 5, "valid")
-    angle = rng.uniform(0, 2 * np.pi) + rng.choice([-1, 1]) * np.cumsum(going) * rng.uniform(0.15, 0.3) / fps
-    away = rng.uniform(1.45, 0.85 * min(half))
-    x, y = away * np.cos(angle), away * np.sin(angle)
-    yaw = np.arctan2(np.gradient(y), np.gradient(x)) if np.ptp(angle) > 0 else angle
-    yaw = np.where(going > 0.05, yaw, angle + np.pi / 2)
-    peck = (1 - going) * np.clip(np.sin(2 * np.pi * 0.9 * np.arange(n) / fps + rng.uniform(0, 6)) * 1.6, 0, 1)
-    colour = ((0.75, 0.72, 0.66), (0.3, 0.12, 0.05), (0.04, 0.04, 0.045))[rng.integers(3)]
-    return Actor(hen(x, y, yaw, np.cumsum(going) * 1.8 / fps, peck, colour))
-
-
-def _bird(n_frames: int, fps: float, rng: np.random.Generator) -> Actor:
-    speed, yaw, height = rng.uniform(2.5, 5), rng.uniform(0, 2 * np.pi), rng.uniform(0.9, 1.7)
-    n = min(n_frames, int(8 / speed * fps))
-    along, offset = np.arange(n) / fps * speed - 4, rng.uniform(-1.5, 1.5)
-    position = np.stack(
-        [along * np.cos(yaw) - offset * np.sin(yaw), along * np.sin(yaw) + offset * np.cos(yaw), height + 0.1 * np.sin(along)],
-        -1,
-    )
-    return Actor(
-        bird(position, yaw, np.sin(2 * np.pi * 3.7 * np.arange(n) / fps)), int(rng.integers(0, max(1, n_frames - n))), False
-    )
-
-
-def _leaf(n_frames: int, fps: float, rng: np.random.Generator) -> Actor:
-    n = min(n_frames, int(rng.uniform(2, 4) * fps))
-    time = np.arange(n) / fps
-    wind, start = rng.normal(0, 0.6, 2), rng.uniform(-1.8, 1.8, 2)
-    position = np.stack(
-        [start[i] + wind[i] * time + 0.12 * np.sin(3 * time + i) for i in (0, 1)] + [np.maximum(1.6 - 0.6 * time, 0.03)], -1
-    )
-    colour = ((0.3, 0.16, 0.04), (0.34, 0.28, 0.05), (0.15, 0.2, 0.05))[rng.integers(3)]
-    return Actor(leaf(position, 5 * time + rng.uniform(0, 6), colour), int(rng.integers(0, max(1, n_frames - n))), False)
