@@ -146,7 +146,7 @@ _UPRIGHT = {
     ("moving", "turning_left"): 1.1,
     ("moving", "turning_right"): 1.1,
 }
-_MAIN = 0.65
+_MAIN = 0.7
 """Share of a video's time that its main behaviour takes, about."""
 
 
