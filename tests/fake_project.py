@@ -237,6 +237,22 @@ def prediction_tables(
     }
 
 
+def folds_table(project: Project, annotated: set[str]) -> pa.Table:
+    """Truth and prediction of the annotated videos: what ``prediction_tables`` says beside what was annotated."""
+    rows = []
+    for k, video in enumerate(project.videos):
+        if video.name not in annotated:
+            continue
+        (subject,) = video.subjects
+        for t, frame in zip(times(), frames(), strict=True):
+            row: dict[str, Any] = {"video": video.name, "view": schema.ALL_VIEWS, "subject": subject, "frame": int(frame)}
+            for i, b in enumerate(project.config.behaviours):
+                row[f"true_{b}"] = int(any(a <= t < z for a, z in bouts(k, i)))
+                row[f"pred_{b}"] = int(any(a + STEP <= t < z + STEP for a, z in bouts(k, i)))
+            rows.append(row)
+    return pa.Table.from_pylist(rows)
+
+
 def score_files(behaviours: tuple[str, ...], test: bool, luck: float) -> dict[str, str]:
     """Real scores of made-up predictions; the last behaviour occurs in one video only."""
     import pandas as pd
@@ -308,7 +324,11 @@ def finish(project: Project, test: bool = False) -> None:
         }
         seal(
             probe.artefact(project, name),
-            {**score_files(behaviours, test, luck), "probe.json": "{}"},
+            {
+                **score_files(behaviours, test, luck),
+                "probe.json": "{}",
+                "folds.parquet": folds_table(project, set(annotated)),
+            },
             facts,
         )
     for k, video in enumerate(project.videos):

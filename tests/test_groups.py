@@ -20,7 +20,7 @@ from PIL import Image
 
 from foveate import groups
 from foveate.actions import predict, probe
-from foveate.groups import figure, statistics
+from foveate.groups import effects, figure, measures, statistics, tables
 from foveate.project import Project
 from foveate.schema import FoveateError
 from foveate.store import write_text
@@ -40,7 +40,7 @@ def test_exact_without_ties_is_scipy(values: list[int], share: float) -> None:
     n = min(max(1, round(share * len(values))), len(values) - 1)
     ours = statistics.mann_whitney(values[:n], values[n:])
     theirs = scipy.stats.mannwhitneyu(values[:n], values[n:], alternative="two-sided", method="exact")
-    assert ours.u == theirs.statistic and ours.exact
+    assert ours.statistic == theirs.statistic and ours.exact
     assert ours.p == pytest.approx(theirs.pvalue, rel=1e-12)
 
 
@@ -60,9 +60,9 @@ def test_exact_with_ties_is_enumeration(x: list[int], y: list[int]) -> None:
 @given(x=tied, y=tied)
 def test_swapping_the_groups_changes_nothing_but_the_sign(x: list[int], y: list[int]) -> None:
     a, b = statistics.mann_whitney(x, y), statistics.mann_whitney(y, x)
-    assert a.p == pytest.approx(b.p, rel=1e-12) and a.u + b.u == len(x) * len(y)
-    assert statistics.cliffs_delta(x, y) == -statistics.cliffs_delta(y, x)
-    assert statistics.cliffs_delta(x, y) == pytest.approx(2 * a.u / (len(x) * len(y)) - 1)
+    assert a.p == pytest.approx(b.p, rel=1e-12) and a.statistic + b.statistic == len(x) * len(y)
+    assert effects.cliffs_delta(x, y) == -effects.cliffs_delta(y, x)
+    assert effects.cliffs_delta(x, y) == pytest.approx(2 * a.statistic / (len(x) * len(y)) - 1)
 
 
 @pytest.mark.parametrize("values", [np.arange(9.0), np.array([0, 0, 0, 1, 1, 2, 3, 3, 5.0])])
@@ -81,14 +81,14 @@ def test_smallest_p() -> None:
     assert statistics.smallest_p(7, 7) == pytest.approx(5.8e-4, rel=0.01)  # as the specification says
     for n, m in ((2, 2), (3, 4), (7, 7), (2, 9)):
         apart = statistics.mann_whitney(range(n), range(100, 100 + m))
-        assert apart.p == pytest.approx(statistics.smallest_p(n, m)) and apart.u == 0
-        assert statistics.cliffs_delta(range(n), range(100, 100 + m)) == -1
-        assert statistics.cliffs_delta(range(100, 100 + m), range(n)) == 1
+        assert apart.p == pytest.approx(statistics.smallest_p(n, m)) and apart.statistic == 0
+        assert effects.cliffs_delta(range(n), range(100, 100 + m)) == -1
+        assert effects.cliffs_delta(range(100, 100 + m), range(n)) == 1
 
 
 def test_all_equal_is_no_difference() -> None:
     assert statistics.mann_whitney([2.0] * 3, [2.0] * 4).p == 1
-    assert statistics.cliffs_delta([2.0] * 3, [2.0] * 4) == 0
+    assert effects.cliffs_delta([2.0] * 3, [2.0] * 4) == 0
 
 
 def test_larger_groups_stay_exact(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -124,16 +124,16 @@ def test_holm_is_statsmodels(p: list[float]) -> None:
     assert (np.diff(ours[np.argsort(p, kind="stable")]) >= 0).all()
 
 
-def test_delta_interval() -> None:
+def test_delta_bootstrap() -> None:
     rng = np.random.default_rng(0)
     x, y = rng.normal(1, 1, 12), rng.normal(0, 1, 10)
-    low, high = statistics.delta_interval(x, y, draws=4000, seed=3)
-    assert -1 <= low < statistics.cliffs_delta(x, y) < high <= 1
-    assert statistics.delta_interval(x, y, draws=4000, seed=3) == (low, high)
-    assert statistics.delta_interval(y, x, draws=4000, seed=3) == pytest.approx((-high, -low), abs=0.05)
-    assert statistics.delta_interval([1, 2], [5, 6]) == (-1, -1)
+    low, high = effects.delta_bootstrap(x, y, draws=4000, seed=3)
+    assert -1 <= low < effects.cliffs_delta(x, y) < high <= 1
+    assert effects.delta_bootstrap(x, y, draws=4000, seed=3) == (low, high)
+    assert effects.delta_bootstrap(y, x, draws=4000, seed=3) == pytest.approx((-high, -low), abs=0.05)
+    assert effects.delta_bootstrap([1, 2], [5, 6]) == (-1, -1)
     theirs = scipy.stats.bootstrap(
-        (x, y), statistics.cliffs_delta, method="percentile", n_resamples=4000, vectorized=False, rng=np.random.default_rng(1)
+        (x, y), effects.cliffs_delta, method="percentile", n_resamples=4000, vectorized=False, rng=np.random.default_rng(1)
     ).confidence_interval
     assert (low, high) == pytest.approx((theirs.low, theirs.high), abs=0.05)
 
@@ -146,23 +146,21 @@ def test_stars() -> None:
 # --- animals ---------------------------------------------------------------------------------------------------------------------
 
 
-def budget(video: str, subject: str, group: str, seen: float, **seconds: float) -> pd.DataFrame:
-    rows = [
-        {"video": video, "subject": subject, "behaviour": b, "seconds": s, "seen_seconds": seen, "group": group}
-        for b, s in seconds.items()
-    ]
-    return pd.DataFrame(rows)
+def recording(video: str, subject: str, group: str, seen: float, session: str = "", **seconds: float) -> measures.Recording:
+    """One bout per behaviour, all from the start."""
+    bouts = {b: (np.zeros(int(s > 0)), np.full(int(s > 0), s)) for b, s in seconds.items()}
+    there = (np.zeros(1), np.array([seen])) if seen else (np.zeros(0), np.zeros(0))
+    return measures.Recording(video, group, session or video, subject, *there, seen, seconds, bouts)
 
 
 def test_share_is_seconds_by_seen_seconds_over_all_videos() -> None:
-    tables = [
-        budget("v1", "b", "treated", 10, eat=1, lie=0),
-        budget("v2", "a", "control", 60, eat=30, lie=6),
-        budget("v3", "a", "control", 540, eat=30, lie=0),
-        budget("v4", "z", "control", 0, eat=0, lie=0),
+    found = [
+        recording("v1", "b", "treated", 10, eat=1, lie=0),
+        recording("v2", "a", "control", 60, eat=30, lie=6),
+        recording("v3", "a", "control", 540, eat=30, lie=0),
+        recording("v4", "z", "control", 0, eat=0, lie=0),
     ]
-    table, notes = groups.proportions(tables, ("control", "treated"))
-    assert list(table["subject"]) == ["a", "a", "b", "b"]  # control first
+    table, notes = measures.proportions(found)
     share = table.set_index(["subject", "behaviour"])["share"]
     assert share["a", "eat"] == pytest.approx(0.1) and share["a", "lie"] == pytest.approx(0.01) and share["b", "eat"] == 0.1
     assert table.set_index(["subject", "behaviour"]).loc[("a", "eat"), "videos"] == 2
@@ -170,43 +168,49 @@ def test_share_is_seconds_by_seen_seconds_over_all_videos() -> None:
 
 
 def test_equal_shares_are_ties_however_they_were_added() -> None:
-    thirds = [budget(f"v{k}", "a", "control", 0.3, eat=0.1) for k in range(3)]
-    whole = [budget("w", "b", "treated", 0.9, eat=0.3)]
-    table, _ = groups.proportions([*thirds, *whole], ("control", "treated"))
+    thirds = [recording(f"v{k}", "a", "control", 0.3, eat=0.1) for k in range(3)]
+    whole = [recording("w", "b", "treated", 0.9, eat=0.3)]
+    table, _ = measures.proportions([*thirds, *whole])
     assert 0.1 + 0.1 + 0.1 != 0.3 and table["share"].nunique() == 1
 
 
-def shares(values: dict[str, tuple[Sequence[float], Sequence[float]]]) -> pd.DataFrame:
+def shares(values: dict[str, Sequence[Sequence[float]]], paired: bool = False) -> pd.DataFrame:
     rows = [
-        (group, f"{group}{i}", behaviour, value, value, 1.0, 1)
+        (group, f"{i}" if paired else f"{group}{i}", behaviour, value, value, 1.0, 1)
         for behaviour, both in values.items()
-        for group, animals in zip(("control", "treated"), both, strict=True)
+        for group, animals in zip(GROUPS, both, strict=False)
         for i, value in enumerate(animals)
     ]
-    return pd.DataFrame(rows, columns=list(groups.PROPORTIONS))
+    return pd.DataFrame(rows, columns=list(measures.PROPORTIONS))
+
+
+GROUPS = ("control", "treated", "sham")
+
+
+def compared(values: dict[str, Sequence[Sequence[float]]], paired: bool = False) -> pd.DataFrame:
+    table = shares(values, paired)
+    videos = table.rename(columns={"subject": "video"})
+    groups = GROUPS[: len(next(iter(values.values())))]
+    return tables.primary(table, videos, groups, paired, 0.05, 200, 0)
 
 
 def test_behaviours_never_predicted_are_not_tested_and_do_not_count() -> None:
     high, low = [0.5, 0.6, 0.7, 0.8], [0.1, 0.2, 0.3, 0.4]
     some = {"stand": (high, low), "eat": ([0.1, 0.2, 0.3, 0.4], [0.15, 0.25, 0.35, 0.05])}
-    with_none = groups.compare(shares({**some, "drink": ([0.0] * 4, [0.0] * 4)}), ("control", "treated"), 0.05, 200, 0)
-    without = groups.compare(shares(some), ("control", "treated"), 0.05, 200, 0)
+    with_none = compared({**some, "drink": ([0.0] * 4, [0.0] * 4)})
+    without = compared(some)
     assert list(with_none["tested"]) == [1, 1, 0]
     drink = with_none.iloc[2]
     assert np.isnan(drink["p"]) and np.isnan(drink["p_holm"]) and drink["mark"] == "" and "not tested" in drink["note"]
     pd.testing.assert_frame_equal(with_none.iloc[:2], without)
     stand = with_none.iloc[0]
     assert stand["p"] == pytest.approx(2 / 70) and stand["p_holm"] == pytest.approx(4 / 70) and stand["mark"] == "n.s."
-    assert (
-        stand["delta"] == 1
-        and "do not overlap" in stand["note"]
-        and stand["u"] == 16
-        and stand["median_1"] == pytest.approx(0.65)
-    )
-    alone = groups.compare(shares({"stand": (high, low)}), ("control", "treated"), 0.05, 200, 0)
-    assert alone.iloc[0]["significant"] == 1 and alone.iloc[0]["mark"] == "*"
-    turned = groups.compare(shares({"stand": (low, high)}), ("control", "treated"), 0.05, 200, 0).iloc[0]
-    assert turned["p"] == stand["p"] and turned["delta"] == -1
+    assert stand["effect"] == 1 and stand["statistic"] == 16 and stand["median_1"] == pytest.approx(0.65)
+    assert stand["boot_low"] == 1 > stand["effect_low"]  # the bootstrap has nothing to vary
+    alone = compared({"stand": (high, low)}).iloc[0]
+    assert alone["significant"] == 1 and alone["mark"] == "*"
+    turned = compared({"stand": (low, high)}).iloc[0]
+    assert turned["p"] == stand["p"] and turned["effect"] == -1
 
 
 # --- the stage -------------------------------------------------------------------------------------------------------------------
@@ -258,7 +262,7 @@ def with_groups(study: Project, folder: Path, change: dict[str, str], config: di
 
 def test_the_planted_difference_is_found(study: Project) -> None:
     table = results(study)
-    assert table.loc["eat", "significant"] == 1 and table.loc["eat", "delta"] == 1
+    assert table.loc["eat", "significant"] == 1 and table.loc["eat", "effect"] == 1
     assert table.loc["eat", "p"] == pytest.approx(2 / 252) and table.loc["eat", "p_holm"] == pytest.approx(6 / 252)
     assert table.loc[["lie", "turn"], "significant"].sum() == 0
     assert (table["n_1"] == 5).all() and (table["n_2"] == 5).all()
@@ -292,24 +296,17 @@ def test_swapped_groups_same_p(study: Project, tmp_path: Path) -> None:
     project = with_groups(study, tmp_path / "swapped", {}, {"groups": ["treated", "control"]})
     groups.run(project)
     a, b = results(study), results(project)
-    assert list(a["p"]) == list(b["p"]) and (a["delta"] == -b["delta"]).all()
+    assert list(a["p"]) == list(b["p"]) and (a["effect"] == -b["effect"]).all()
 
 
 def test_same_bytes_twice(study: Project, tmp_path: Path) -> None:
     again = with_groups(study, tmp_path / "again", {})
     folder = again.folder / "comparison" / "default"
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
-    assert set(before) == {"proportions.csv", "tests.csv", "figure.svg", "figure.png", "stamp.json"}
+    assert {"proportions.csv", "tests.csv", "figure.svg", "figure.png", "corrected.csv", "stamp.json"} <= set(before)
     shutil.rmtree(folder)
     groups.run(again)
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
-
-
-def test_three_groups_need_two_names(study: Project, tmp_path: Path) -> None:
-    project = with_groups(study, tmp_path / "three", {"v4": "sham"})
-    with pytest.raises(FoveateError, match="3 groups") as caught:
-        groups.artefact(project)
-    assert str(caught.value.file).endswith("videos.csv") and "groups:" in str(caught.value.remedy)
 
 
 def test_one_group_only(study: Project, tmp_path: Path) -> None:
@@ -370,10 +367,9 @@ def test_figure_is_a_picture_and_free_of_dates(study: Project) -> None:
 
 
 def test_figure_survives_any_behaviour_name(tmp_path: Path) -> None:
-    panels = [
-        figure.Panel(name, np.array([0.1, 0.2]), np.array([0.0, 0.4]), "n.s.") for name in ("a$b$ <&>", "x" * 60, "tête_à_tête")
-    ]
-    panels.append(figure.Panel("never", np.zeros(2), np.zeros(2), "never predicted"))
+    two = [np.array([0.1, 0.2]), np.array([0.0, 0.4])]
+    panels = [figure.Panel(name, two, "n.s.") for name in ("a$b$ <&>", "x" * 60, "tête_à_tête")]
+    panels.append(figure.Panel("never", [np.zeros(2), np.zeros(2)], "never predicted"))
     figure.draw(panels, ("control", "treated"), (2, 2), "note " * 40, tmp_path / "a.svg", tmp_path / "a.png")
     assert (tmp_path / "a.svg").stat().st_size > 1000
 

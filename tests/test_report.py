@@ -173,8 +173,15 @@ def test_groups_are_told_in_words(tmp_path: Path) -> None:
     )
     assert shares[1] in text and f"p = {float(rows['eating']['p_holm']):.3f}" in text
     assert re.search(r"No difference was shown .* lying \(p = [\d.]+\), standing \(p = [\d.]+\)", text)
-    (figure,) = (image for image in found.all("img") if (image["src"] or "").startswith("data:image/svg+xml"))
-    assert "eating" in (figure["alt"] or "")
+    figures = [image["alt"] or "" for image in found.all("img") if (image["src"] or "").startswith("data:image/svg+xml")]
+    assert len(figures) == 3 and "eating" in figures[0] and "corrected" in figures[1] and "transitions" in figures[2]
+    corrected = {
+        (c["behaviour"], c["group"]): c
+        for _, c in read_csv(project.folder / "comparison" / "default" / "corrected.csv", ("corrected",))
+    }
+    assert f"{float(corrected['eating', 'control']['corrected']) * 100:.1f} %" in text
+    assert "fewer than three animals of a group are annotated" in text  # two are
+    assert text.index("differs *") < text.index("Beside the primary tests") and "differs *" not in text[text.index("Beside") :]
 
 
 def test_other_probes_stand_beside(copy: Project) -> None:

@@ -142,9 +142,13 @@ class ProbeSettings(Settings):
 
 
 class CompareSettings(Settings):
-    groups: tuple[str, str] | None = None  # None: the two groups named in videos.csv, in order of appearance
+    groups: Annotated[tuple[str, ...], Field(min_length=2)] | None = None  # None: all of videos.csv, in order of appearance
     behaviours: tuple[str, ...] | None = None  # None: all that the probe predicts
     videos: Literal["unannotated", "all"] = "unannotated"
+    bin: float | None = Field(
+        default=None, gt=0
+    )  # seconds; compare stretches of this length from the start of each video as well
+    covariates: tuple[str, ...] = ()  # columns of subjects.csv or videos.csv (or session) for a linear model beside the tests
     alpha: float = Field(default=0.05, gt=0, lt=1)
     bootstrap: int = Field(default=10_000, ge=100)
     seed: int = 0

@@ -1,32 +1,25 @@
-"""The section on groups: figure, tests, and what they say in words."""
+"""The section on groups: figure, primary tests, and what they say in words; what is beside them is in ``comparison_more``."""
 
 from __future__ import annotations
 
-import base64
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from foveate.project import Project, read_csv
+from foveate.report.comparison_more import Cell, Head, More, Picture, load_more, p_text, picture, share, signed
 from foveate.report.scores import POOR, Main
 from foveate.report.sources import Notes, Problem, Sources
 from foveate.schema import FoveateError
 
 Row = Mapping[str, str]
 
-
-@dataclass(frozen=True)
-class Head:
-    text: str
-    title: str = ""
-
-
-@dataclass(frozen=True)
-class Value:
-    """A cell: what is read, and what it is sorted by."""
-
-    text: str
-    value: str | None = None
+STATISTICS = {
+    "mann-whitney": ("Mann-Whitney U test", "U"),
+    "wilcoxon": ("Wilcoxon signed-rank test of the pairs", "W+"),
+    "kruskal-wallis": ("Kruskal-Wallis test", "H"),
+}
+"""Name of the primary test, and of its statistic."""
 
 
 @dataclass(frozen=True)
@@ -34,21 +27,20 @@ class Line:
     behaviour: str
     colour: int
     significant: bool
-    cells: list[Value]
+    cells: list[Cell]
 
 
 @dataclass(frozen=True)
 class Shown:
     """A finished comparison."""
 
-    figure: str  # data URI
-    width: int  # CSS pixels
-    described: str
+    picture: Picture
     sentences: list[str]
     caption: str
     heads: list[Head]
     lines: list[Line]
     remarks: list[str]
+    more: list[More]
     limits: list[str]
     significant: int
     tested: int
@@ -67,7 +59,7 @@ def load(
     """All that the section shows; ``absent`` says why there is nothing."""
     groups = {video.group for video in project.videos if video.group}
     if len(groups) < 2 and not project.config.compare.groups:
-        return Comparison(absent="The videos are not in two groups (column group of videos.csv), so nothing is compared.")
+        return Comparison(absent="The videos are not in groups (column group of videos.csv), so nothing is compared.")
     if scored is None:
         return Comparison(absent="There are no predictions, so the groups cannot be compared.")
     if not sources.has("compare"):
@@ -86,76 +78,78 @@ def load(
 def _load(sources: Sources, colours: Mapping[str, int], scored: Main) -> tuple[Shown, str]:
     artefact = sources.get("compare")
     facts = artefact.facts()
-    rows = [cells for _, cells in read_csv(artefact.checked("tests.csv"), ("behaviour", "tested", "p_holm", "delta"))]
-    picture = artefact.checked("figure.svg").read_bytes()
-    first, second = facts["groups"]
-    n = facts["animals"]
+    rows = [cells for _, cells in read_csv(artefact.checked("tests.csv"), ("behaviour", "tested", "p_holm", "effect"))]
+    groups: list[str] = facts["groups"]
     tested = [row for row in rows if row["tested"] == "1"]
     hits = [row for row in tested if row["significant"] == "1"]
-    exact = "exact " if all(row["exact"] == "1" for row in tested) else ""
     shown = Shown(
-        figure="data:image/svg+xml;base64," + base64.b64encode(picture).decode("ascii"),
-        width=_width(picture),
-        described=_described(rows, first, second),
-        sentences=_sentences(rows, first, second, facts["alpha"]),
-        caption=f"Two-sided {exact}Mann-Whitney U test per behaviour over animals ({n[0]} {first}, {n[1]} {second}), "
-        f"corrected for {len(tested)} behaviour{'' if len(tested) == 1 else 's'} after Holm. "
-        f"Cliff's delta runs from −1 to 1 and is positive where {first} is larger; its interval is a bootstrap over animals.",
-        heads=[
-            Head("Behaviour"),
-            Head(f"Median {first}", "share of the time in which the animal was seen"),
-            Head(f"Median {second}", "share of the time in which the animal was seen"),
-            Head("U", f"of {first}"),
-            Head("p"),
-            Head("p corrected", "Holm"),
-            Head("Cliff's delta", "with 95 % interval"),
-            Head("Result"),
-        ],
-        lines=[Line(row["behaviour"], colours.get(row["behaviour"], 0), row in hits, _cells(row)) for row in rows],
+        picture=picture(artefact.checked("figure.svg"), _described(rows, groups)),
+        sentences=_sentences(rows, groups, facts),
+        caption=_caption(tested, groups, facts),
+        heads=_heads(groups, facts),
+        lines=[Line(row["behaviour"], colours.get(row["behaviour"], 0), row in hits, _cells(row, groups)) for row in rows],
         remarks=[f"{note[:1].upper()}{note[1:]}." for note in facts.get("notes", [])],
-        limits=_limits(hits, scored, n),
+        more=load_more(artefact, facts, rows),
+        limits=_limits(hits, scored, facts),
         significant=len(hits),
         tested=len(tested),
     )
-    return shown, _sentence(hits, tested, first, second, n)
+    return shown, _sentence(hits, tested, groups, facts)
 
 
-def _width(picture: bytes) -> int:
-    """The figure is drawn for a printed column (7 pt type); on a screen it is enlarged until that reads like the text around it."""
-    found = re.search(rb'<svg[^>]*\swidth="([\d.]+)pt"', picture)
-    return round(float(found[1]) * 4 / 3 * 1.4) if found else 700
+def _caption(tested: Sequence[Row], groups: Sequence[str], facts: Mapping[str, Any]) -> str:
+    exact = "exact " if all(row["exact"] == "1" for row in tested) else ""
+    sided = "" if len(groups) > 2 else "two-sided "
+    test = STATISTICS[facts["test"]][0] if facts["test"] else "no test"
+    n = facts["animals"]
+    who = f"{n[0]} pairs" if facts["paired"] else ", ".join(f"{size} {group}" for size, group in zip(n, groups, strict=True))
+    words = f"{sided}{exact}{test} per behaviour over animals ({who}), "
+    words += f"corrected for {len(tested)} behaviour{'' if len(tested) == 1 else 's'} after Holm. "
+    if len(groups) > 2:
+        words += (
+            "Epsilon squared is the share of the ranks' variance between the groups; its interval is a bootstrap over animals."
+        )
+    elif facts["paired"]:
+        words += (
+            f"The rank-biserial correlation runs from −1 to 1 and is positive where animals do more of it in {groups[0]}; its interval "
+            "is a bootstrap over animals."
+        )
+    else:
+        words += f"Cliff's delta runs from −1 to 1 and is positive where {groups[0]} is larger; its interval is Newcombe's."
+    return words[:1].upper() + words[1:]
 
 
-def _cells(row: Row) -> list[Value]:
-    medians = [Value(_share(row[key]), row[key]) for key in ("median_1", "median_2")]
-    if row["tested"] != "1":
-        return [*medians, *(Value("–", "") for _ in range(4)), Value("not tested")]
-    delta = f"{_signed(row['delta'])} ({_signed(row['delta_low'])} to {_signed(row['delta_high'])})"
+def _heads(groups: Sequence[str], facts: Mapping[str, Any]) -> list[Head]:
+    effect = "Epsilon squared" if len(groups) > 2 else "Rank-biserial correlation" if facts["paired"] else "Cliff's delta"
+    name, letter = STATISTICS.get(facts["test"], ("", "Statistic"))
     return [
-        *medians,
-        Value(f"{float(row['u']):g}", row["u"]),
-        Value(p_text(row["p"]), row["p"]),
-        Value(p_text(row["p_holm"]), row["p_holm"]),
-        Value(delta, row["delta"]),
-        Value("differs " + row["mark"] if row["significant"] == "1" else "not shown"),
+        Head("Behaviour"),
+        *(Head(f"Median {group}", "share of the time in which the animal was seen") for group in groups),
+        Head(letter, f"of {groups[0]}" if letter == "U" else name),
+        Head("p"),
+        Head("p corrected", "Holm"),
+        Head(effect, "with 95 % interval"),
+        Head("Result"),
     ]
 
 
-def _share(text: str) -> str:
-    return f"{float(text) * 100:.1f} %"
+def _cells(row: Row, groups: Sequence[str]) -> list[Cell]:
+    medians = [Cell(share(value), value) for value in _medians(row, len(groups))]
+    if row["tested"] != "1":
+        return [*medians, *(Cell("–", "") for _ in range(4)), Cell("not tested")]
+    effect = f"{signed(row['effect'])} ({signed(row['effect_low'])} to {signed(row['effect_high'])})"
+    return [
+        *medians,
+        Cell(f"{float(row['statistic']):.4g}", row["statistic"]),
+        Cell(p_text(row["p"]), row["p"]),
+        Cell(p_text(row["p_holm"]), row["p_holm"]),
+        Cell(effect if len(groups) == 2 else effect.replace("+", ""), row["effect"]),
+        Cell("differs " + row["mark"] if row["significant"] == "1" else "not shown"),
+    ]
 
 
-def _signed(text: str) -> str:
-    value = f"{float(text):+.2f}".replace("-", "−")
-    return "0.00" if value[1:] == "0.00" else value
-
-
-def p_text(text: str) -> str:
-    """A p value with as many digits as it deserves; never 0."""
-    p = float(text)
-    if p < 0.001:
-        return "< 0.001"
-    return f"{p:.3f}" if p < 0.1 else f"{p:.2f}"
+def _medians(row: Row, groups: int) -> list[str]:
+    return [row[f"median_{k + 1}"] for k in range(groups)]
 
 
 def _p_is(text: str) -> str:
@@ -163,54 +157,73 @@ def _p_is(text: str) -> str:
     return f"p {shown}" if shown.startswith("<") else f"p = {shown}"
 
 
-def _sentences(rows: Sequence[Row], first: str, second: str, alpha: float) -> list[str]:
+def _sentences(rows: Sequence[Row], groups: Sequence[str], facts: Mapping[str, Any]) -> list[str]:
     """One sentence per behaviour that differs, one for all that do not, one for those that were not tested."""
     out = []
     for row in rows:
         if row["tested"] == "1" and row["significant"] == "1":
-            more, less = (first, second) if float(row["delta"]) > 0 else (second, first)
-            high, low = ("median_1", "median_2") if more == first else ("median_2", "median_1")
-            out.append(
-                f"{row['behaviour']}: {more} animals tended to spend more time with it than {less} animals, in the median "
-                f"{_share(row[high])} of the time in which they were seen against {_share(row[low])} ({_p_is(row['p_holm'])} after "
-                "correction)."
-            )
+            out.append(f"{row['behaviour']}: {_differs(row, groups, facts)} ({_p_is(row['p_holm'])} after correction).")
     same = [row for row in rows if row["tested"] == "1" and row["significant"] != "1"]
     if same:
         listed = ", ".join(f"{row['behaviour']} ({_p_is(row['p_holm'])})" for row in same)
+        effect = same[0]["effect_name"]
         out.append(
-            f"No difference was shown at a level of {alpha:g} after correction for: {listed}. That does not show that the groups are "
-            "alike; the intervals of Cliff's delta tell how large a difference may have been missed."
+            f"No difference was shown at a level of {facts['alpha']:g} after correction for: {listed}. That does not show that the "
+            f"groups are alike; the intervals of {effect} tell how large a difference may have been missed."
         )
     untested = [row["behaviour"] for row in rows if row["tested"] != "1"]
     if untested:
-        out.append(f"Not tested, because predicted for no animal of either group: {', '.join(untested)}.")
+        which = "either group" if len(groups) == 2 else "any group"
+        out.append(f"Not tested, because predicted for no animal of {which}: {', '.join(untested)}.")
     return out
 
 
-def _sentence(hits: Sequence[Row], tested: Sequence[Row], first: str, second: str, n: Sequence[int]) -> str:
+def _differs(row: Row, groups: Sequence[str], facts: Mapping[str, Any]) -> str:
+    medians = _medians(row, len(groups))
+    seen = "of the time in which they were seen"
+    if len(groups) > 2:
+        listed = ", ".join(f"{share(value)} in {group}" for value, group in zip(medians, groups, strict=True))
+        return f"the groups differ, in the median {listed} {seen}"
+    order = slice(None) if float(row["effect"]) > 0 else slice(None, None, -1)
+    (more, less), (high, low) = groups[order], medians[order]
+    who = "animals tended" if not facts["paired"] else "the animals tended"
+    if facts["paired"]:
+        return f"{who} to spend more time with it in {more} than in {less}, in the median {share(high)} {seen} against {share(low)}"
+    return (
+        f"{more} {who} to spend more time with it than {less} animals, in the median {share(high)} {seen} against {share(low)}"
+    )
+
+
+def _sentence(hits: Sequence[Row], tested: Sequence[Row], groups: Sequence[str], facts: Mapping[str, Any]) -> str:
     """For the top of the page."""
-    groups = f"{first} and {second} ({n[0]} and {n[1]} animals)"
+    n = [str(size) for size in facts["animals"]]
+    count = f"the same {n[0]} animals" if facts["paired"] else f"{_and(n)} animals"
+    compared = f"{_and(groups)} ({count})"
+    between = "Between" if len(groups) == 2 else "Among"
     if not hits:
-        return f"No behaviour was shown to differ between {groups}."
+        return f"No behaviour was shown to differ {between.lower()} {compared}."
     names = [row["behaviour"] for row in hits]
-    listed = names[0] if len(names) == 1 else ", ".join(names[:-1]) + " and " + names[-1]
     rest = len(tested) - len(hits)
-    text = f"Between {groups}, {listed} differ{'s' if len(names) == 1 else ''}"
+    text = f"{between} {compared}, {_and(names)} differ{'s' if len(names) == 1 else ''}"
     if rest:
         text += f"; for the other {'behaviour' if rest == 1 else f'{rest} behaviours'} no difference was shown"
     return text + "."
 
 
-def _described(rows: Sequence[Row], first: str, second: str) -> str:
-    parts = [f"{row['behaviour']} {_share(row['median_1'])} against {_share(row['median_2'])}" for row in rows]
-    return f"Box plots of the share of time per animal in the groups {first} and {second}; medians: {'; '.join(parts)}."
+def _and(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else ", ".join(names[:-1]) + " and " + names[-1]
 
 
-def _limits(hits: Sequence[Row], scored: Main, n: Sequence[int]) -> list[str]:
+def _described(rows: Sequence[Row], groups: Sequence[str]) -> str:
+    parts = [f"{row['behaviour']} {' against '.join(share(v) for v in _medians(row, len(groups)))}" for row in rows]
+    return f"Box plots of the share of time per animal in the groups {_and(groups)}; medians: {'; '.join(parts)}."
+
+
+def _limits(hits: Sequence[Row], scored: Main, facts: Mapping[str, Any]) -> list[str]:
+    n = facts["animals"]
     out = [
         "A comparison rests on predictions. If the probe errs more often in one group (other coats, lighting, pens), that alone can look "
-        "like a difference; check the ethograms of both groups."
+        "like a difference; look at the shares corrected for the probe's errors, and check the ethograms of all groups."
     ]
     cells = {
         line.behaviour: line.cell for side in reversed(scored.sides) for line in side.lines
@@ -221,5 +234,6 @@ def _limits(hits: Sequence[Row], scored: Main, n: Sequence[int]) -> list[str]:
             f"Found to differ although recognised poorly or unchecked: {', '.join(weak)}. Confirm by annotating some videos."
         )
     if min(n) < 6:
-        out.append(f"With {n[0]} and {n[1]} animals the tests can show only very large differences.")
+        many = f"{n[0]} pairs of recordings" if facts["paired"] else f"{_and([str(size) for size in n])} animals"
+        out.append(f"With {many} the tests can show only very large differences.")
     return out
