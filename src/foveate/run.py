@@ -20,11 +20,18 @@ from foveate.project import CONFIG, Project, Video
 from foveate.schema import FoveateError
 from foveate.store import Artefact, changes, snapshot, write_json
 
-STAGES = ("timeline", "labels", "track", "crop", "embed", "probe", "predict", "compare", "report")
+STAGES = ("timeline", "labels", "track", "crop", "embed", "probe", "predict", "compare", "attend", "report")
 """All stages in the order in which they run: labels early, because a wrong row should show before the long work."""
 
 PER_VIDEO = frozenset({"timeline", "track", "crop", "embed", "predict"})
 """Stages with one artefact per video."""
+
+_NOT_NEEDED = {
+    "track": ("labels",),
+    "crop": ("labels",),
+    "attend": ("labels", "embed", "probe", "predict", "compare"),
+}
+"""Earlier stages that a stage can do without, when it is the last one asked for."""
 
 _PLAIN = {"timeline": "foveate.timeline", "track": "foveate.track", "crop": "foveate.crops"}
 

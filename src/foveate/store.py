@@ -210,13 +210,17 @@ class Artefact:
 
     def begin(self) -> None:
         """Open for writing: parts of the same stamp stay, everything else in the folder goes."""
-        if _read_record(self.folder / _BUILDING) != {"stamp": self.stamp}:
+        if not self.begun():
             self.discard()
             self.folder.mkdir(parents=True, exist_ok=True)
             write_json(self.folder / _BUILDING, {"stamp": self.stamp})
         (self.folder / _DONE).unlink(missing_ok=True)
         for aside in self.folder.rglob(".*.aside*"):  # left by a killed process
             aside.unlink(missing_ok=True)
+
+    def begun(self) -> bool:
+        """Whether parts of this very artefact lie there unfinished."""
+        return _read_record(self.folder / _BUILDING) == {"stamp": self.stamp}
 
     def has(self, name: str) -> bool:
         return (self.folder / name).is_file()

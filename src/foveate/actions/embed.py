@@ -189,7 +189,7 @@ class _CropPart:
         images, shares, first = [], [], 0
         for path, index in self.files:
             for row, picture in _paired(index, framestore.read_crops(path), path):
-                x, y, w, h = _rectangle(row, picture.shape[0]) if self.paper else (0, 0, picture.shape[1], picture.shape[0])
+                x, y, w, h = rectangle(row, picture.shape[0]) if self.paper else (0, 0, picture.shape[1], picture.shape[0])
                 images.append(_to_square(picture[y : y + h, x : x + w], size, device))
                 mask = (
                     masks.decode(row["rle"], *picture.shape[:2])[y : y + h, x : x + w] if row["rle"] else np.zeros((1, 1), bool)
@@ -288,7 +288,7 @@ def _paired(
         yield row, picture
 
 
-def _rectangle(row: dict[str, Any], size: int) -> tuple[int, int, int, int]:
+def rectangle(row: dict[str, Any], size: int) -> tuple[int, int, int, int]:
     """The published rectangle in whole crop pixels, at least one, inside the crop: x, y, w, h."""
     x, y = (min(max(round(row[f"rect_{a}"]), 0), size - 1) for a in "xy")
     right, bottom = (round(row[f"rect_{a}"] + row[f"rect_{b}"]) for a, b in ("xw", "yh"))

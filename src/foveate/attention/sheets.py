@@ -1,0 +1,121 @@
+"""Attention as pictures: one sheet per example (rows are models, columns are heads), and clips."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from foveate.attention.focus import Picture, overlay, visible
+from foveate.attention.looking import Looked
+
+if TYPE_CHECKING:
+    from PIL import Image
+    from torch import Tensor
+
+OUTLINE = (0, 200, 255)
+"""Colour of the subject's outline."""
+
+_GAP, _HEAD, _TEXT = 4, 20, 13  # pixels
+_INK, _PAPER = (29, 32, 36), (255, 255, 255)
+
+
+@dataclass(frozen=True, eq=False)
+class Seen:
+    """What one model made of one picture."""
+
+    model: str
+    maps: Tensor  # f32[heads, rows, columns]
+    mean: float  # focus scores
+    heads: Sequence[float]
+    area: float  # share of the picture that the subject covers
+
+
+def panels(looked: Looked, seen: Seen, height: int, heads: bool = True) -> list[Picture]:
+    """The picture with the subject's outline, the mean of the heads laid over it, and each head; all u8[height, W, 3], W even."""
+    import torch
+
+    width = _width(looked, height)
+    picture = _resized(looked.picture, width, height)
+    edge = outline(_resized(looked.mask, width, height))
+    maps = torch.cat([seen.maps.mean(0, keepdim=True), seen.maps]) if heads else seen.maps.mean(0, keepdim=True)
+    drawn = [picture, *(overlay(picture, values) for values in visible(maps, height, width).cpu().numpy())]
+    for place, panel in enumerate(drawn):
+        panel[edge] = OUTLINE if place == 0 else (255, 255, 255)
+    return drawn
+
+
+def _width(looked: Looked, height: int) -> int:
+    """Proportions as the model is shown the picture; even, as encoders want it."""
+    across = 1.0 if looked.square else looked.picture.shape[1] / looked.picture.shape[0]
+    return max(2, round(across * height / 2) * 2)
+
+
+def _resized(values: Any, width: int, height: int) -> Any:
+    """A picture or a mask at another size."""
+    from PIL import Image
+
+    if values.dtype == bool:
+        small = Image.fromarray(values.astype(np.uint8) * 255).resize((width, height), Image.Resampling.BOX)
+        return np.asarray(small) > 127
+    return np.array(Image.fromarray(values).resize((width, height), Image.Resampling.BICUBIC))
+
+
+def outline(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """The outermost pixels of a mask; where it leaves the picture there is no edge."""
+    around = np.pad(mask, 1, mode="edge")
+    inner = around[:-2, 1:-1] & around[2:, 1:-1] & around[1:-1, :-2] & around[1:-1, 2:]
+    edge: NDArray[np.bool_] = mask & ~inner
+    return edge
+
+
+def sheet(looked: Looked, seen: Sequence[Seen], side: int = 160) -> Image.Image:
+    """One example as a figure: a row per model; picture, mean of the heads, every head; the focus score of each map above it.
+
+    A panel has about ``side`` times ``side`` pixels.
+    """
+    from PIL import Image, ImageDraw, ImageFont
+
+    height = round(side / np.sqrt(_width(looked, 1000) / 1000))
+    width = _width(looked, height)
+    most = max(len(one.heads) for one in seen)
+    columns, band = 2 + most, _HEAD + (_TEXT + 4 if len(seen) > 1 else 0)
+    canvas = Image.new("RGB", (columns * (width + _GAP) - _GAP, len(seen) * (height + band) + (len(seen) - 1) * _GAP), _PAPER)
+    draw, font = ImageDraw.Draw(canvas), ImageFont.load_default(_TEXT)
+    for row, one in enumerate(seen):
+        top = row * (height + band + _GAP)
+        if len(seen) > 1:
+            draw.text((0, top), one.model, _INK, font)
+        place = looked.place
+        words = [f"{place.video}, {place.time:.1f} s", f"mean {_times(one.mean)}"]
+        words += [f"head {k + 1} {_times(value)}" for k, value in enumerate(one.heads)]
+        for column, (panel, text) in enumerate(zip(panels(looked, one, height), words, strict=True)):
+            left = column * (width + _GAP)
+            draw.text((left + 1, top + band - _TEXT - 5), _fitting(text, width, font), _INK, font)
+            canvas.paste(Image.fromarray(panel), (left, top + band))
+    return canvas
+
+
+def _times(value: float) -> str:
+    return "" if np.isnan(value) else f"×{value:.2g}" if value < 10 else f"×{value:.0f}"
+
+
+def _fitting(text: str, width: int, font: Any) -> str:
+    """The text, or as much of its beginning as fits."""
+    while text and font.getlength(text) > width:
+        text = text[:-1]
+    return text
+
+
+def clip_picture(looked: Looked, seen: Sequence[Seen], height: int) -> Picture:
+    """One picture of a clip: the picture and the mean of the heads side by side, a row per model."""
+    stacked: Picture = np.concatenate([np.concatenate(panels(looked, one, height, heads=False), axis=1) for one in seen])
+    return stacked
+
+
+def clip_size(looked: Looked, height: int, models: int) -> tuple[int, int]:
+    """Height and width of what ``clip_picture`` gives."""
+    return models * height, 2 * _width(looked, height)
