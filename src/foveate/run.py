@@ -78,6 +78,7 @@ def run(
     videos: Sequence[str] = (),
     workers: int | None = None,
     show: Show = quiet,
+    attend: Mapping[str, Any] | None = None,
 ) -> Outcome:
     """Run every stage up to ``until`` that is not done yet.
 
@@ -87,6 +88,7 @@ def run(
         videos: restrict the per-video stages to these; empty for all.
         workers: processes; default one per core without a GPU, one with a GPU.
         show: display of progress.
+        attend: arguments of ``attention.run`` for a look of its own instead of the project's; only with ``until="attend"``.
 
     Returns:
         What was done, skipped and what failed. Failures of single videos do not raise.
@@ -110,11 +112,11 @@ def run(
     expected: dict[tuple[str, str], list[str]] = {}  # (stage, item) -> stamps of what it should leave
     with _lock(project.folder), Pool(project.folder, workers or default_workers(len(chosen))) as pool, snapshot():
         for stage in STAGES[: STAGES.index(until) + 1]:
-            if stage == "labels" and until in ("track", "crop"):
-                continue  # these do not need them
+            if stage in _NOT_NEEDED.get(until, ()):
+                continue
             usable = [video for video in chosen if video.name not in failed]
             tasks = []
-            for task, artefact in _plan(project, stage, usable, annotated, outcome.notes):
+            for task, artefact in _plan(project, stage, usable, annotated, outcome.notes, attend):
                 stamps = expected.setdefault((stage, task.item), [])
                 if isinstance(artefact, FoveateError):
                     outcome.failures.append(Failure(stage, task.item, artefact))
@@ -152,7 +154,12 @@ def default_workers(items: int) -> int:
 
 
 def _plan(
-    project: Project, stage: str, videos: Sequence[Video], annotated: set[str], notes: list[str]
+    project: Project,
+    stage: str,
+    videos: Sequence[Video],
+    annotated: set[str],
+    notes: list[str],
+    attend: Mapping[str, Any] | None = None,
 ) -> Iterator[tuple[Task, Artefact | FoveateError]]:
     """The items of one stage with the artefact each should leave."""
     if stage in _PLAIN:
@@ -167,6 +174,9 @@ def _plan(
                     yield _item(project, stage, "foveate.actions.embed", video, source="frame")
     elif stage == "labels":
         yield _item(project, stage, "foveate.annotations")
+    elif stage == "attend":
+        if videos:
+            yield _item(project, stage, "foveate.attention", **(attend or {}))
     elif not annotated:
         note = "no annotation was found, so there is no probe, no prediction and no comparison"
         if note not in notes:

@@ -1,8 +1,8 @@
 """Stage ``attend``: where the model looks. Attention of the CLS token on some frames, drawn, and measured against the subject's mask.
 
-Every example is a subject in a frame, shown as a crop, as ``embed`` shows it, and as a whole view in its own proportions (``embed`` squeezes
-views into a square). What is drawn and the focus score are described in ``focus``. Attention says what the CLS token was made from. It is no
-explanation of what a probe makes of the vectors, least of all of a probe on the mean of the subject's patches.
+Every example is a subject in a frame, shown as a crop, as ``embed`` shows it, and as a whole view in its own proportions (``embed``
+squeezes views into a square). What is drawn and the focus score are described in ``focus``. Attention says what the CLS token was made
+from. It is no explanation of what a probe makes of the vectors, least of all of a probe on the mean of the subject's patches.
 
 Written to ``attention/default/``, or ``attention/<hash8>/`` with options of the command line
     pictures/<video>/<view>-<subject>-<frame>-<source>.png   a row per model: picture, mean of the heads, every head
@@ -18,7 +18,7 @@ import hashlib
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -28,7 +28,7 @@ from foveate.attention.looking import choose, tracked
 from foveate.attention.watcher import MAPS, Watcher
 from foveate.jobs import Progress, silent
 from foveate.models.pretrained import Backbone, fetch_weights, has_cls, load_backbone, model_of, weights_hash
-from foveate.project import AttendSettings, Project, Video
+from foveate.project import AttendSettings, Project, Video, read_csv
 from foveate.schema import FoveateError
 from foveate.store import Artefact, canonical_json, read_parquet, write_text
 
@@ -205,6 +205,14 @@ def summarise(table: pd.DataFrame) -> pd.DataFrame:
         mean, low, high, animals = bootstrap_interval(focus, own["subject"].to_numpy(str))
         rows.append((model, source, mean, low, high, animals, int((~np.isnan(focus)).sum()), float(own["area"].mean())))
     return pd.DataFrame(rows, columns=list(SUMMARY))
+
+
+def summary_rows(source: Artefact) -> list[list[object]]:
+    """focus_summary.csv, numbers as numbers and None where there is none."""
+    rows = [row for _, row in read_csv(source.checked("focus_summary.csv"), SUMMARY)]
+    words, counts = ("model", "source"), ("animals", "pictures")
+    kind: dict[str, Any] = dict.fromkeys(SUMMARY, float) | dict.fromkeys(words, str) | dict.fromkeys(counts, int)
+    return [[kind[name](row[name]) if row[name] else None for name in SUMMARY] for row in rows]
 
 
 def _csv(table: pd.DataFrame) -> str:

@@ -62,15 +62,16 @@ class Looked:
         return resize(torch.from_numpy(self.picture.copy()).permute(2, 0, 1).unsqueeze(0), height, width)
 
 
-def spread(available: int, wanted: int) -> list[int]:
-    """``wanted`` of the numbers 0..available-1, evenly spread, each at most once."""
+def spread(available: int, wanted: int, shift: float = 0.5) -> list[int]:
+    """``wanted`` of the numbers 0..available-1, evenly spread, each at most once; ``shift``, 0..1, is where in its share each lies."""
     count = min(available, wanted)
-    return [int((k + 0.5) * available / count) for k in range(count)]
+    return [int((k + shift) * available / count) for k in range(count)]
 
 
 def choose(project: Project, videos: Sequence[Video], frames: int) -> dict[str, list[Place]]:
-    """``frames`` subjects in frames with a mask, by video: evenly spread over videos and time, views and subjects taking turns."""
-    picked = [videos[k] for k in spread(len(videos), frames)]
+    """``frames`` subjects in frames with a mask, by video: over all videos, or as many drawn by lot; views and subjects take turns."""
+    lot = np.random.default_rng(0).permutation(len(videos))[:frames]  # every second one might be all of one group
+    picked = [videos[k] for k in sorted(lot.tolist())]
     out = {}
     for number, video in enumerate(picked):
         own = frames // len(picked) + (number < frames % len(picked))
@@ -84,7 +85,8 @@ def _in_video(project: Project, video: Video, count: int, turn: int) -> list[Pla
         return []
     frames = np.unique([place.frame for places in tracks for place in places])
     found: dict[tuple[str, str, int], Place] = {}
-    for k, at in enumerate(spread(len(frames), count)):
+    # Not the same moment of every video: shifts by the golden ratio fill the share evenly, however many videos there are.
+    for k, at in enumerate(spread(len(frames), count, (0.5 + turn * 0.6180339887) % 1)):
         places = tracks[(turn + k) % len(tracks)]
         place = min(places, key=lambda p: (abs(p.frame - int(frames[at])), p.frame))
         found[place.view, place.subject, place.frame] = place

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,13 +15,13 @@ from foveate.attention.focus import Picture, overlay, visible
 from foveate.attention.looking import Looked
 
 if TYPE_CHECKING:
-    from PIL import Image
+    from PIL import Image, ImageFont
     from torch import Tensor
 
 OUTLINE = (0, 200, 255)
 """Colour of the subject's outline."""
 
-_GAP, _HEAD, _TEXT = 4, 20, 13  # pixels
+_GAP, _HEAD, _TEXT = 4, 20, 12  # pixels
 _INK, _PAPER = (29, 32, 36), (255, 255, 255)
 
 
@@ -77,14 +79,14 @@ def sheet(looked: Looked, seen: Sequence[Seen], side: int = 160) -> Image.Image:
 
     A panel has about ``side`` times ``side`` pixels.
     """
-    from PIL import Image, ImageDraw, ImageFont
+    from PIL import Image, ImageDraw
 
     height = round(side / np.sqrt(_width(looked, 1000) / 1000))
     width = _width(looked, height)
     most = max(len(one.heads) for one in seen)
     columns, band = 2 + most, _HEAD + (_TEXT + 4 if len(seen) > 1 else 0)
     canvas = Image.new("RGB", (columns * (width + _GAP) - _GAP, len(seen) * (height + band) + (len(seen) - 1) * _GAP), _PAPER)
-    draw, font = ImageDraw.Draw(canvas), ImageFont.load_default(_TEXT)
+    draw, font = ImageDraw.Draw(canvas), _font()
     for row, one in enumerate(seen):
         top = row * (height + band + _GAP)
         if len(seen) > 1:
@@ -97,6 +99,15 @@ def sheet(looked: Looked, seen: Sequence[Seen], side: int = 160) -> Image.Image:
             draw.text((left + 1, top + band - _TEXT - 5), _fitting(text, width, font), _INK, font)
             canvas.paste(Image.fromarray(panel), (left, top + band))
     return canvas
+
+
+@lru_cache(maxsize=1)
+def _font() -> ImageFont.FreeTypeFont:
+    """DejaVu comes with matplotlib, so that every machine draws the same."""
+    import matplotlib
+    from PIL import ImageFont
+
+    return ImageFont.truetype(str(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"), _TEXT)
 
 
 def _times(value: float) -> str:

@@ -53,7 +53,7 @@ class Watcher:
             with write_aside(
                 target.path(f"pictures/{video.name}/{at.view}-{at.subject}-{at.frame}-{looked.source}.png")
             ) as aside:
-                sheets.sheet(looked, seen).save(aside)
+                sheets.sheet(looked, seen).save(aside, compress_level=1)  # three times as fast, a fifth larger
             rows += [_row(looked, one) for one in seen]
             yield
         write_parquet(target.path(f"maps/{video.name}.parquet"), pa.Table.from_pylist(rows, schema=MAPS))
