@@ -13,7 +13,7 @@ ROOT = Path(foveate.__file__).parent
 
 LAYERS = (
     ("schema",),
-    ("store", "masks"),
+    ("store", "masks", "spreadsheet"),
     ("project", "jobs"),
     ("video", "videowriter", "timeline", "framestore", "init"),
     ("annotations", "simulate"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json as json_module
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -106,7 +106,8 @@ def probe(options: Annotated[Options, tyro.conf.arg(name="")] = Options()) -> in
 def _scores(folder: Path) -> None:
     """What fits a terminal of 80 columns: all views together, the figures people quote, and where the others are."""
     from foveate import console
-    from foveate.project import Project, read_csv
+    from foveate.project import Project
+    from foveate.spreadsheet import read_csv
 
     project = Project.load(folder)
     sides = {"cv": "cross-validated on the training videos", "test": "on the test videos"}
@@ -200,20 +201,9 @@ def status(options: Annotated[Options, tyro.conf.arg(name="")] = Options()) -> i
         rows = [{"video": v, "stages": stages, "problem": first[v]} for v, stages in found.videos.items() if v in chosen]
         _print_json({"videos": rows, "project": found.whole, "problems": [plain(p) for p in problems]})
         return 0
-    columns = list(dict.fromkeys(stage for stages in found.videos.values() for stage in stages))
-    shown = [[name, *(stages.get(c, "") for c in columns)] for name, stages in found.videos.items() if name in chosen]
-    console.table(["video", *columns], shown)
-    notes = [_whole_note(stage, found.of_whole(stage)) for stage in found.whole]
-    console.table(["", "state", ""], [[*item, note] for item, note in zip(found.whole.items(), notes, strict=True)])
+    console.status(found, chosen)
     console.problems(problems, most=20)
     return 0
-
-
-def _whole_note(stage: str, errors: Sequence[FoveateError]) -> str:
-    if stage == "labels" and any(error.row is not None for error in errors):
-        rows = sum(error.row is not None for error in errors)
-        return f"{rows} row{'s' if rows > 1 else ''} rejected"
-    return "; ".join(dict.fromkeys(error.problem for error in errors))
 
 
 def init(
@@ -404,7 +394,9 @@ def main(arguments: list[str] | None = None) -> int:
         finally:
             sys.stdout.flush()  # here, where a reader that has gone away can still be dealt with
     except BrokenPipeError:
-        if not _reader_left():
+        from foveate import console
+
+        if not console.reader_left():
             raise
         return 141  # 128 + SIGPIPE, as a shell reports it of other programs
 
@@ -427,24 +419,6 @@ def _main(arguments: list[str]) -> int:
     except KeyboardInterrupt:
         print("\nstopped; the same command goes on from here", file=sys.stderr)
         return 130
-
-
-def _reader_left() -> bool:
-    """Whether nobody reads stdout or stderr any more, as after ``foveate status | head``; nothing more is written there then."""
-    import os
-    import select
-
-    left = False
-    for stream in (sys.stdout, sys.stderr):
-        try:
-            poll = select.poll()
-            poll.register(stream.fileno(), 0)  # errors are reported without being asked for
-            if poll.poll(0):
-                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
-                left = True
-        except (AttributeError, OSError, ValueError):  # no poll on Windows; no file behind the stream
-            continue
-    return left
 
 
 def _dispatch(arguments: list[str]) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 
 from rich.console import Console
@@ -13,7 +13,8 @@ from rich.table import Table
 from rich.text import Text
 
 from foveate.jobs import Failure
-from foveate.run import PER_VIDEO, Outcome, StageDisplay
+from foveate.run import PER_VIDEO, Outcome, StageDisplay, Status
+from foveate.schema import FoveateError
 
 
 class _Console(Console):
@@ -162,3 +163,37 @@ def unique(failures: Sequence[Failure]) -> list[Failure]:
     for failure in failures:
         seen.setdefault(str(failure.error), failure)
     return list(seen.values())
+
+
+def status(found: Status, chosen: Collection[str]) -> None:
+    """Print how far the chosen videos are, and the stages that are made once."""
+    columns = list(dict.fromkeys(stage for stages in found.videos.values() for stage in stages))
+    shown = [[name, *(stages.get(c, "") for c in columns)] for name, stages in found.videos.items() if name in chosen]
+    table(["video", *columns], shown)
+    notes = [_whole_note(stage, found.of_whole(stage)) for stage in found.whole]
+    table(["", "state", ""], [[*item, note] for item, note in zip(found.whole.items(), notes, strict=True)])
+
+
+def _whole_note(stage: str, errors: Sequence[FoveateError]) -> str:
+    if stage == "labels" and any(error.row is not None for error in errors):
+        rows = sum(error.row is not None for error in errors)
+        return f"{rows} row{'s' if rows > 1 else ''} rejected"
+    return "; ".join(dict.fromkeys(error.problem for error in errors))
+
+
+def reader_left() -> bool:
+    """Whether nobody reads stdout or stderr any more, as after ``foveate status | head``; nothing more is written there then."""
+    import os
+    import select
+
+    left = False
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            poll = select.poll()
+            poll.register(stream.fileno(), 0)  # errors are reported without being asked for
+            if poll.poll(0):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+                left = True
+        except (AttributeError, OSError, ValueError):  # no poll on Windows; no file behind the stream
+            continue
+    return left

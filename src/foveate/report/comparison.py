@@ -6,11 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from foveate.project import Project, read_csv
+from foveate.project import Project
 from foveate.report.comparison_more import Cell, Head, More, Picture, load_more, p_text, picture, share, signed
 from foveate.report.scores import POOR, Main
 from foveate.report.sources import Notes, Problem, Sources
 from foveate.schema import FoveateError
+from foveate.spreadsheet import read_csv
 
 Row = Mapping[str, str]
 

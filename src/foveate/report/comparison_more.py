@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from foveate.project import read_csv
+from foveate.spreadsheet import read_csv
 from foveate.store import Artefact
 
 Row = Mapping[str, str]

@@ -9,10 +9,11 @@ import numpy as np
 import pandas as pd
 import pyarrow.compute as pc
 
-from foveate.project import Project, Video, read_csv
+from foveate.project import Project, Video
 from foveate.report import figures
 from foveate.report.sources import Notes, Sources
 from foveate.schema import ALL_VIEWS, State
+from foveate.spreadsheet import read_csv
 
 PITCH, COMPACT = 22.0, 12.0
 """Height in CSS pixels of a behaviour's row with and without annotation."""

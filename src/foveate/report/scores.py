@@ -9,9 +9,10 @@ from functools import partial
 from typing import Any
 
 from foveate.actions.scores import MACRO, POOLED
-from foveate.project import ProbeSettings, Project, read_csv
+from foveate.project import ProbeSettings, Project
 from foveate.report.sources import Notes, Sources
 from foveate.schema import ALL_VIEWS, FoveateError
+from foveate.spreadsheet import read_csv
 
 SIDES = {"cv": "Cross-validated", "test": "Test videos"}
 
