@@ -10,14 +10,16 @@ from pathlib import Path
 import pytest
 
 from foveate import report
+from foveate.actions import curve
 from foveate.project import Project, read_csv
 from foveate.report import page, sources
 from foveate.schema import FoveateError
+from foveate.store import write_text
 from tests import fake_project
 
 BASELINES = {"baselines": {"full frame": {"source": "frame", "feature": "cls"}, "single": {"window": 1}}}
 
-VOID = {"meta", "link", "img", "br", "wbr", "path"}
+VOID = {"meta", "link", "img", "br", "wbr", "path", "circle"}
 
 
 class Page(HTMLParser):
@@ -141,6 +143,45 @@ def test_numbers_are_those_of_the_tables(copy: Project) -> None:
         if cells["behaviour"] == "eating"
     ]
     assert page.percent(float(budget["share"])) in found.text("budgets")
+
+
+def test_bouts_probabilities_and_the_curve_are_those_of_the_tables(copy: Project) -> None:
+    def table(name: str) -> list[dict[str, str]]:
+        return [row for _, row in read_csv(copy.folder / "probes" / "default" / name, ())]
+
+    page = made(copy)
+    said = page.text("scores")
+    rows = [row for row in table("bouts.csv") if row["split"] == "cv" and row["decisions"] == "smoothed"]
+    for row in rows[:-1]:
+        assert f"{row['annotated']} / {row['predicted']}" in said and f"{float(row['f1_25']):.2f}" in said
+        assert f"{float(row['kappa']):.2f}" in said and f"{row['undefined_f1']} of {row['recordings']}" in said
+    assert "gaps ≤ 1 s closed, bouts ≥ 1 s" in said  # of the first behaviour, as the fake probe has it
+    labels = [svg["aria-label"] for svg in page.all("svg") if (svg.get("aria-label") or "").startswith("Reliability of")]
+    calibration = [row for row in table("calibration.csv") if row["split"] == "cv"]
+    assert len(labels) == len(calibration) and "foveate probe --curve" in said
+    for row in calibration:
+        assert f"Brier {float(row['brier']):.2f} ({float(row['brier_chance']):.2f})" in said
+    curve_rows = [
+        f"{axis},{size},{n},{m},{b},{f1},{f1 - 0.1:.2f},{f1 + 0.1:.2f},{gain},{gain - 0.04:.2f},{gain + 0.04:.2f}"
+        for axis, size, n, m, f1, gain in (
+            *(("animals", "2", 2, 1.5, 0.5, 0.2), ("animals", "all", 4, 3.0, 0.7, 0.0)),
+            *(("minutes", "0.5", 4, 1.5, 0.6, 0.03), ("minutes", "all", 4, 3.0, 0.7, 0.0)),
+        )
+        for b in ("*macro", rows[0]["behaviour"])
+    ]
+    done = curve.artefact(copy)
+    done.begin()
+    write_text(done.path("curve.csv"), "\n".join([",".join(curve.COLUMNS), *curve_rows]) + "\n")
+    done.finish()
+    page = made(copy)  # made again, because there is something new to show
+    said = page.text("scores")
+    assert "from 2 to 4 annotated animals it changed by +0.20 (95 % interval +0.16 to +0.24)" in said
+    assert (
+        "from 1.5 to 3 annotated minutes it changed by +0.03 (95 % interval -0.01 to +0.07). The curve is still rising" in said
+    )
+    assert any(
+        svg.get("aria-label") == "Macro F1 against annotated animals: 2 animals 0.50, 4 animals 0.70" for svg in page.all("svg")
+    )
 
 
 def test_every_video_has_pictures_and_ethogram(copy: Project) -> None:

@@ -95,12 +95,31 @@ def embed(options: Annotated[Options, tyro.conf.arg(name="")] = Options()) -> in
     return _run(options, "embed")
 
 
-def probe(options: Annotated[Options, tyro.conf.arg(name="")] = Options()) -> int:
-    """Train and score the probes on the annotated videos."""
+def probe(options: Annotated[Options, tyro.conf.arg(name="")] = Options(), curve: bool = False) -> int:
+    """Train and score the probes on the annotated videos.
+
+    Args:
+        options: project and videos.
+        curve: also draw the learning curve of the default probe: how its score grows with annotated animals and minutes. Fits
+            many probes; the report then shows it.
+    """
     code = _run(options, "probe")
+    if curve:
+        _curve(options.project)
     if not options.json:
         _scores(options.project)
     return code
+
+
+def _curve(folder: Path) -> None:
+    from foveate import console
+    from foveate.actions import curve
+    from foveate.project import Project, read_csv
+
+    project = Project.load(folder)
+    with console.show("curve", 1) as display:
+        done = curve.run(project, progress=lambda d, t: display.update("default", d, t))
+    console.err.print(curve.sentence([row for _, row in read_csv(done.checked("curve.csv"), ())]), markup=False)
 
 
 def _scores(folder: Path) -> None:

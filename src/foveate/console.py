@@ -33,6 +33,7 @@ _DOING = {
     "crop": "cropping",
     "embed": "embedding",
     "probe": "training probes",
+    "curve": "drawing the learning curve",
     "predict": "predicting",
     "compare": "comparing groups",
     "attend": "looking where it looks",

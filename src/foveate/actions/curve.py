@@ -1,10 +1,10 @@
 """How much annotation is enough: macro F1 on animals left out, against annotated animals and against annotated minutes.
 
-The outer folds are the probe's own. For every fold, nested random parts of its training rows are drawn: of the animals (whole groups, as they
-are never split), and of the time (an unbroken stretch of each recording, starting anywhere and going on at its beginning). On every part
-everything is fitted and chosen anew, as the probe does it: strength, threshold and smoothing too. The animals left out are then scored as
-scores.csv scores them; the point "all" is that score itself. This is made on request only, because it fits ``DRAWS`` probes for every point
-and fold.
+The outer folds are the probe's own. For every fold, nested random parts of its training rows are drawn: of the animals (whole groups, as
+they are never split), and of the time (an unbroken stretch of each recording, starting anywhere and going on at its beginning). On every
+part everything is fitted and chosen anew, as the probe does it: strength, threshold and smoothing too. The animals left out are then scored
+as scores.csv scores them; the point "all" is that score itself. This is made on request only, because it fits ``DRAWS`` probes for every
+point and fold.
 
 Written to ``probes/<name>/curve/curve.csv``
     axis               ``animals`` or ``minutes``: what was varied; the other is as large as the part happens to have it, or all
@@ -18,7 +18,7 @@ Written to ``probes/<name>/curve/curve.csv``
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -109,7 +109,9 @@ def ladder(data: Data) -> list[Point]:
     groups = {data.groups[v.name] for v in data.train}
     if not data.folds:
         return []
-    least = min(len(groups) - len({data.groups[v.name] for v in data.train if data.fold_of[v.name] == k}) for k in range(data.folds))
+    least = min(
+        len(groups) - len({data.groups[v.name] for v in data.train if data.fold_of[v.name] == k}) for k in range(data.folds)
+    )
     if least < 2:
         return []
     animals = [Point(ANIMALS, float(2**i)) for i in range(1, 20) if 2**i < least]
@@ -208,7 +210,7 @@ def _everything(data: Data, table: pd.DataFrame) -> NDArray[np.int64]:
 
     table = table[(table["split"] == "cv") & (table["view"] == ALL_VIEWS)]
     truth, said = (table[[f"{kind}_{b}" for b in data.behaviours]].to_numpy(np.int8) for kind in ("true", "pred"))
-    group = table["video"].map(data.groups).to_numpy(np.int64)
+    group = np.array([data.groups[video] for video in table["video"]], dtype=np.int64)
     return metrics.confusion(truth, said, group, max(data.groups.values()) + 1)
 
 
@@ -274,3 +276,29 @@ def _table(
 def _interval(values: NDArray[np.float64]) -> tuple[float, float]:
     known = values[~np.isnan(values)]
     return (float(np.quantile(known, 0.025)), float(np.quantile(known, 0.975))) if len(known) else (np.nan, np.nan)
+
+
+def sentence(rows: Sequence[Mapping[str, str]]) -> str:
+    """What ``curve.csv`` says to somebody who asks how much more to annotate: the last step of each axis, and no further."""
+    said, rises = [], []
+    for axis in (ANIMALS, MINUTES):
+        own = [row for row in rows if row["axis"] == axis and row["behaviour"] == "*macro"]
+        part = max((row for row in own if row["size"] != ALL), key=lambda row: float(row[axis]), default=None)
+        whole = next((row for row in own if row["size"] == ALL), None)
+        if part is None or whole is None:
+            continue
+        interval = ""
+        if part["gain_low"] and part["gain_high"]:
+            low, high = float(part["gain_low"]), float(part["gain_high"])
+            interval = f" (95 % interval {low:+.2f} to {high:+.2f})"
+            rises.append(low > 0)
+        sizes = f"from {float(part[axis]):.2g} to {float(whole[axis]):.2g} annotated {axis}"
+        said.append(f"{sizes} it changed by {float(part['gain']):+.2f}{interval}")
+    if not said:
+        return ""
+    text = f"Macro F1 on animals left out: {'; '.join(said)}."
+    if not rises:
+        return text + " There are too few independent animals for an interval."
+    if any(rises):
+        return text + " The curve is still rising: more annotation should help."
+    return text + " No gain was shown in the last step: more of the same may not help much."

@@ -68,7 +68,7 @@ def usable(found: Found) -> TypeGuard[Artefact]:
 def collect(project: Project, name: str) -> Sources:
     """All parents of the page about probe ``name``. Reads stamps only."""
     from foveate import annotations, crops, groups, timeline, track
-    from foveate.actions import embed, predict, probe
+    from foveate.actions import curve, embed, predict, probe
 
     def each(stage: Callable[[Video], Artefact]) -> dict[str, Found]:
         return {video.name: _named(partial(stage, video)) for video in project.videos}
@@ -81,6 +81,7 @@ def collect(project: Project, name: str) -> Sources:
             "embed": each(lambda video: embed.artefact(project, video, source="crop")),
             "labels": {"": _named(lambda: annotations.artefact(project))},
             "probe": {probed: _named(partial(probe.artefact, project, probed)) for probed in project.config.probes},
+            "curve": {name: _named(lambda: curve.artefact(project, name))},
             "predict": each(lambda video: predict.artefact(project, video, name)),
             "compare": {"": _named(lambda: groups.artefact(project, name))},
         },
