@@ -114,7 +114,8 @@ def probe(options: Annotated[Options, tyro.conf.arg(name="")] = Options(), curve
 def _curve(folder: Path) -> None:
     from foveate import console
     from foveate.actions import curve
-    from foveate.project import Project, read_csv
+    from foveate.project import Project
+    from foveate.spreadsheet import read_csv
 
     project = Project.load(folder)
     with console.show("curve", 1) as display:

@@ -10,8 +10,8 @@ from functools import partial
 from foveate.actions import curve
 from foveate.actions.calibration import ALL
 from foveate.actions.scores import MACRO
-from foveate.project import read_csv
 from foveate.report.sources import Notes, Sources
+from foveate.spreadsheet import read_csv
 from foveate.store import Artefact
 
 Row = Mapping[str, str]
