@@ -25,6 +25,7 @@ LAYERS = (
     ("report",),
     ("run",),
     ("console",),
+    ("printed",),
     ("cli",),
     ("__main__",),
 )

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from foveate import cli, console
+from foveate import cli, console, printed
 from foveate.store import write_text
 from tests import fake_project
 
@@ -49,7 +49,7 @@ def test_scores_fit_a_terminal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, 
     for name in ("default", "whole_picture"):
         write_text(project.folder / "probes" / name / "scores.csv", scores)
     monkeypatch.setattr(console, "out", Console(width=80, highlight=False))
-    cli._scores(project.folder)
+    printed.scores(project.folder)
     said = capsys.readouterr().out
     assert max(len(line) for line in said.splitlines()) <= 80
     for name in ("default", "whole_picture"):

@@ -103,54 +103,14 @@ def probe(options: Annotated[Options, tyro.conf.arg(name="")] = Options(), curve
         curve: also draw the learning curve of the default probe: how its score grows with annotated animals and minutes. Fits
             many probes; the report then shows it.
     """
+    from foveate import printed
+
     code = _run(options, "probe")
     if curve:
-        _curve(options.project)
+        printed.curve(options.project)
     if not options.json:
-        _scores(options.project)
+        printed.scores(options.project)
     return code
-
-
-def _curve(folder: Path) -> None:
-    from foveate import console
-    from foveate.actions import curve
-    from foveate.project import Project
-    from foveate.spreadsheet import read_csv
-
-    project = Project.load(folder)
-    with console.show("curve", 1) as display:
-        done = curve.run(project, progress=lambda d, t: display.update("default", d, t))
-    console.err.print(curve.sentence([row for _, row in read_csv(done.checked("curve.csv"), ())]), markup=False)
-
-
-def _scores(folder: Path) -> None:
-    """What fits a terminal of 80 columns: all views together, the figures people quote, and where the others are."""
-    from foveate import console
-    from foveate.project import Project
-    from foveate.spreadsheet import read_csv
-
-    project = Project.load(folder)
-    sides = {"cv": "cross-validated on the training videos", "test": "on the test videos"}
-    for name in project.config.probes:
-        path = project.folder / "probes" / name / "scores.csv"
-        rows = [row for _, row in read_csv(path, ()) if row["view"] == "*"] if path.exists() else []
-        for split, words in sides.items():
-            shown = [_score(row) for row in rows if row["split"] == split]
-            if shown:
-                columns = ("behaviour", "F1", "95 % interval", "AP", "positives", "note")
-                console.table(columns, shown, title=f"probe {name}, {words}")
-        if rows:
-            console.out.print(
-                f"AP: average precision; all columns: {path.relative_to(project.folder).as_posix()}\n", markup=False
-            )
-
-
-def _score(row: dict[str, str]) -> list[object]:
-    interval = f"{float(row['f1_low']):.3f} to {float(row['f1_high']):.3f}" if row["f1_low"] and row["f1_high"] else None
-    positives = f"{row['positives']} of {row['rows']}" if row["positives"] else None
-    note = row["note"].partition(":")[0].removeprefix("mean of ").removesuffix(" in the test videos")
-    numbers = [float(row[name]) if row[name] else None for name in ("f1", "average_precision")]
-    return [row["behaviour"].replace("*macro", "mean"), numbers[0], interval, numbers[1], positives, note]
 
 
 def predict(options: Annotated[Options, tyro.conf.arg(name="")] = Options()) -> int:

@@ -1,0 +1,53 @@
+"""What commands print of finished results: tables that fit a terminal of 80 columns."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from foveate import console
+from foveate.project import Project
+from foveate.spreadsheet import read_csv
+
+
+def scores(folder: Path) -> None:
+    """All views together, the figures people quote, and where the others are."""
+    project = Project.load(folder)
+    sides = {"cv": "cross-validated on the training videos", "test": "on the test videos"}
+    for name in project.config.probes:
+        path = project.folder / "probes" / name / "scores.csv"
+        rows = [row for _, row in read_csv(path, ()) if row["view"] == "*"] if path.exists() else []
+        for split, words in sides.items():
+            shown = [_score(row) for row in rows if row["split"] == split]
+            if shown:
+                columns = ("behaviour", "F1", "95 % interval", "AP", "positives", "note")
+                console.table(columns, shown, title=f"probe {name}, {words}")
+        if rows:
+            console.out.print(
+                f"AP: average precision; all columns: {path.relative_to(project.folder).as_posix()}\n", markup=False
+            )
+
+
+def _score(row: dict[str, str]) -> list[object]:
+    interval = f"{float(row['f1_low']):.3f} to {float(row['f1_high']):.3f}" if row["f1_low"] and row["f1_high"] else None
+    positives = f"{row['positives']} of {row['rows']}" if row["positives"] else None
+    note = row["note"].partition(":")[0].removeprefix("mean of ").removesuffix(" in the test videos")
+    numbers = [float(row[name]) if row[name] else None for name in ("f1", "average_precision")]
+    return [row["behaviour"].replace("*macro", "mean"), numbers[0], interval, numbers[1], positives, note]
+
+
+def curve(folder: Path) -> None:
+    """Draw the learning curve of the default probe, and say in a sentence what it shows."""
+    from foveate.actions import curve as learning
+
+    project = Project.load(folder)
+    with console.show("curve", 1) as display:
+        done = learning.run(project, progress=lambda d, t: display.update("default", d, t))
+    rows = [row for _, row in read_csv(done.checked("curve.csv"), ())]
+    points = [row for row in rows if row["behaviour"] == "*macro"]
+    numbers = ("animals", "minutes", "f1")
+    between = [f"{float(row['low']):.3f} to {float(row['high']):.3f}" if row["low"] else None for row in points]
+    shown = [[row["axis"], *(float(row[n]) for n in numbers), low] for row, low in zip(points, between, strict=True)]
+    console.table(
+        ("varied", "animals", "minutes", "macro F1", "95 % interval"), shown, title="learning curve, animals left out"
+    )
+    console.out.print(learning.sentence(rows) + "\n", markup=False)
