@@ -153,13 +153,12 @@ def pose(build: Build, motion: Motion) -> Capsules:
     eat_head = -1.15
     reach = (k * (0.05 + 0.012 * motion.chew) - base[:, 2] - k * build.head * np.sin(eat_head)) / (k * build.neck)
     eat_neck = np.arcsin(np.clip(reach, -0.97, 0.3))
-    rest = 1 - motion.eat - motion.alert
+    rest, rest_neck = 1 - motion.eat - motion.alert, build.rest_neck
     if (mouth := motion.mouth) is not None:
         rest = rest - mouth.drink
+        rest_neck = build.rest_neck - 0.2  # lower than the demo's, so that resting, ruminating and alert necks are far apart
     neck_up = (
-        motion.eat * eat_neck
-        + motion.alert * build.alert_neck
-        + rest * (build.rest_neck - 1.15 * motion.low - 0.35 * motion.walk)
+        motion.eat * eat_neck + motion.alert * build.alert_neck + rest * (rest_neck - 1.15 * motion.low - 0.35 * motion.walk)
     )
     head_up = motion.eat * eat_head + motion.alert * 0.02 + rest * (-0.42 - 0.45 * motion.low) + 0.05 * motion.chew * motion.eat
     neck_up = neck_up + 0.06 * motion.walk * np.sin(4 * np.pi * motion.stride + 0.6)
@@ -171,7 +170,7 @@ def pose(build: Build, motion: Motion) -> Capsules:
                 0.5,
             )
         )
-        neck_up = neck_up + mouth.drink * drink_neck + 0.32 * mouth.bite + 0.12 * mouth.ruminate
+        neck_up = neck_up + mouth.drink * drink_neck + 0.32 * mouth.bite + 0.25 * mouth.ruminate
         head_up = head_up + mouth.drink * _DRINK_HEAD + 0.25 * mouth.ruminate
     poll = base + k * build.neck * _tilt(ahead, neck_up)
     forward = _tilt(ahead, head_up)
@@ -253,10 +252,12 @@ class _Frame:
 def _mouth(build: Build, mouth: Mouth, at: _Frame, fleece: F64, skin: F64) -> list[_Part]:
     """The lower jaw, the bolus in the throat, and the grass in the mouth; what is not shown hides inside the body."""
     k, parts = build.size, []
-    pale = 0.45 * skin + 0.55 * np.array([0.55, 0.40, 0.33])
-    cud = mouth.cud[:, None]
-    hinge = at.poll + k * (0.45 * build.head * at.forward - 0.035 * at.crown)
-    chin = at.muzzle + k * (0.062 * cud * at.side - (0.045 + 0.018 * np.abs(cud)) * at.crown - 0.03 * at.forward)
+    pale = 0.2 * skin + 0.8 * np.array([0.66, 0.46, 0.40])
+    cud, open_ = mouth.cud[:, None], mouth.ruminate[:, None]
+    hinge = at.poll + k * (0.45 * build.head * at.forward - 0.03 * open_ * at.crown)
+    chin = at.muzzle + k * (
+        0.07 * cud * at.side - (0.004 + 0.048 * open_ + 0.016 * np.abs(cud)) * at.crown + (0.02 * open_ - 0.03) * at.forward
+    )
     parts.append(_Part(hinge, chin, k * 0.042, k * 0.036, pale))
     along = at.poll - at.base
     under = np.cross(at.side, along / np.linalg.norm(along, axis=-1, keepdims=True))
@@ -265,7 +266,7 @@ def _mouth(build: Build, mouth: Mouth, at: _Frame, fleece: F64, skin: F64) -> li
     bolus = np.where(
         shown, at.base + (0.05 + 0.9 * up) * along + k * build.neck_radius * (1.0 - 0.3 * up) * under, at.base - 0.3 * along
     )
-    parts.append(_Part(bolus, bolus + _SPHERE * at.forward, k * 0.075, k * 0.075, 0.8 * fleece, 0.3 * build.wool))
+    parts.append(_Part(bolus, bolus + _SPHERE * at.forward, k * 0.085, k * 0.085, 0.8 * fleece, 0.3 * build.wool))
     lips, green = at.muzzle + k * 0.03 * at.forward, np.array([0.16, 0.26, 0.04])
     held = np.clip(4 * mouth.bite, 0, 1)[:, None]
     for sideways, down in ((0.10, 0.05), (-0.09, 0.06), (0.05, 0.11), (-0.03, 0.12)):

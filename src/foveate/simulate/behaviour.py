@@ -144,7 +144,8 @@ def move(
     )
     # Whoever ruminates or drinks holds the head still, and a head at the ground without eating does not search for grass.
     steady = 1 - 0.8 * np.clip(calm + drink + motion.eat - graze, 0, 1)
-    return replace(motion, look=motion.look * steady, chew=motion.chew * graze, mouth=mouth)
+    look = motion.look * steady + 0.12 * mouth.cud  # the jaw takes the head along a little
+    return replace(motion, look=look, chew=motion.chew * graze, mouth=mouth)
 
 
 def _boluses(ruminating: F64, fps: float) -> F64:

@@ -165,7 +165,8 @@ def infrared(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
     h, w = picture.shape[:2]
     y, x = (np.arange(h) + 0.5) / h - 0.5, (np.arange(w) + 0.5) / w - 0.5
     lamp = 0.35 + 0.65 * np.exp(-2.6 * (x[None, :] ** 2 + 0.8 * y[:, None] ** 2))
-    grey = (14 + 0.80 * (picture @ np.array([0.45, 0.40, 0.15]))) * lamp
+    near_infrared = picture @ np.array([0.45, 0.40, 0.15])
+    grey = np.maximum(270 * (1 - np.exp(-near_infrared / 120)) - 50, 4) * lamp  # bright things lose their shades
     return np.repeat(grey.astype(np.uint8)[..., None], 3, axis=2)
 
 
