@@ -388,3 +388,18 @@ def test_settings_out_of_range(wrong: dict[str, float], tmp_path: Path) -> None:
     with pytest.raises(FoveateError) as caught:
         simulate(tmp_path, replace(PastureSettings(), **wrong))  # type: ignore[arg-type]
     assert caught.value.remedy and not any(tmp_path.iterdir())
+
+
+def test_the_command_hands_its_options_on(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    from foveate import cli
+
+    asked: list[PastureSettings] = []
+    monkeypatch.setattr("foveate.simulate.simulate", lambda folder, settings, **_: asked.append(settings))
+    assert cli.main(["simulate", str(tmp_path)]) == 0
+    words = "--behaviours all --videos 16 --minutes 0.5 --animals 2 --distractors 1 --night 0.25 --bars --background-correlation 0.8"
+    assert cli.main(["simulate", str(tmp_path), "--seed", "3", *words.split()]) == 0
+    assert asked[0] == DEMO
+    assert asked[1] == PastureSettings(
+        seed=3, annotated=8, unannotated=8, test=2, seconds=30.0, behaviours="all", animals=2, distractors=1, night=0.25,
+        bars=True, background_correlation=0.8,
+    )  # fmt: skip
