@@ -16,7 +16,7 @@ import pyarrow as pa
 import pytest
 
 from foveate import crops, framestore, masks, timeline, track
-from foveate.actions import embed
+from foveate.actions import embed, pictures
 from foveate.models import pretrained
 from foveate.project import Project, Video
 from foveate.schema import FEATURES, LAYERS, TRACK, FoveateError, embedding_schema
@@ -271,21 +271,21 @@ def test_an_interrupted_run_ends_with_the_same_bytes(
     whole = files(embed.artefact(*done, source))
     project = Project.load(study)
     video = project.videos[0]
-    real = embed._write
+    real = embed.write_part
 
     def interrupted(path: Path, *rest: Any) -> None:
         if path.name == "part-00001.arrow":
             raise KeyboardInterrupt
         real(path, *rest)
 
-    monkeypatch.setattr(embed, "_write", interrupted)
+    monkeypatch.setattr(embed, "write_part", interrupted)
     with pytest.raises(KeyboardInterrupt):
         embed.run(project, video, source)
     stage = embed.artefact(project, video, source)
     assert not stage.complete()
     first = stage.path("part-00000.arrow")
     before = first.stat().st_mtime_ns
-    monkeypatch.setattr(embed, "_write", real)
+    monkeypatch.setattr(embed, "write_part", real)
     embed.run(project, video, source)
     assert first.stat().st_mtime_ns == before  # kept, not made again
     assert files(stage) == whole
@@ -451,10 +451,10 @@ def test_reading_ahead_keeps_order_and_stays_bounded() -> None:
             made.append(k)
             yield k
 
-    with embed._Ahead(source()) as ahead:
+    with pictures.Ahead(source()) as ahead:
         assert next(ahead) == 0
         time.sleep(0.3)
-        assert len(made) <= 1 + embed._AHEAD + 1
+        assert len(made) <= 1 + pictures.AHEAD + 1
         assert list(ahead) == list(range(1, 20))
 
 
@@ -463,7 +463,7 @@ def test_errors_arrive_where_the_item_would_have() -> None:
         yield 1
         raise FoveateError("broken")
 
-    with embed._Ahead(source()) as ahead:
+    with pictures.Ahead(source()) as ahead:
         assert next(ahead) == 1
         with pytest.raises(FoveateError, match="broken"):
             next(ahead)
@@ -479,7 +479,7 @@ def test_leaving_early_ends_the_thread() -> None:
         finally:
             closed.append(True)
 
-    with pytest.raises(RuntimeError, match="enough"), embed._Ahead(source()) as ahead:
+    with pytest.raises(RuntimeError, match="enough"), pictures.Ahead(source()) as ahead:
         next(ahead)
         raise RuntimeError("enough")
     assert threading.active_count() == before
