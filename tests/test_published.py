@@ -79,7 +79,7 @@ def test_the_final_probe_is_the_merged_one(study: Project) -> None:
     data = training.load(study, fitted.settings)
     views = published.clean_views(data)
     jobs = published.jobs(data, fitted.settings.seed)
-    tried = published.carry_out(jobs[0], views, data.rows.truth, fitted.settings.seed)
+    tried = published.carry_out(jobs[0], views, views, fitted.settings.seed)
     merged = logits(data.rows.design.take(jobs[0].held), fitted.weight[0], fitted.bias[0])
     np.testing.assert_allclose(merged, tried.picked(), atol=1e-4)
     shown = table(study)
@@ -109,11 +109,11 @@ def test_choices_do_not_see_what_is_scored(study: Project) -> None:
         truth = data.rows.truth.copy()
         truth[job.held] = 1 - truth[job.held]
         other = type(views)(views.vectors, views.index, truth[None], views.layers)
-        first = published.carry_out(job, views, data.rows.truth, 0)
-        second = published.carry_out(job, other, truth, 0)
+        first = published.carry_out(job, views, views, 0)
+        second = published.carry_out(job, other, other, 0)
         np.testing.assert_array_equal(first.choice, second.choice)
         np.testing.assert_array_equal(first.weight, second.weight)
-    held = published.carry_out(jobs[0], views, data.rows.truth, 0).held
+    held = published.carry_out(jobs[0], views, views, 0).held
     truth = data.rows.truth[jobs[0].held]
     assert not np.array_equal(published.best(truth, held), published.best(1 - truth, held))
 
@@ -163,7 +163,8 @@ def test_frames_drawn_at_random_claim_more(tmp_path: Path) -> None:
     data.rows.design.vectors[data.rows.design.index[:, 1]] = look[number]
     data.rows.truth[:] = (number % 2)[:, None]
     jobs = published.jobs(data, 0)
-    done = {job.name: published.carry_out(job, published.clean_views(data), data.rows.truth, 0) for job in jobs}
+    views = published.clean_views(data)
+    done = {job.name: published.carry_out(job, views, views, 0) for job in jobs}
     scores, _ = published.score(data, settings, {job.name: job for job in jobs}, done)
     f1 = scores.set_index(["score", "rows_of", "behaviour"])["f1"]
     assert f1[("random_frames", "cv", "*macro")] > 0.95 > 0.75 > f1[("honest", "cv", "*macro")]

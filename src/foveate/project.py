@@ -115,8 +115,8 @@ class ProbeSettings(Settings):
     group: Literal["video", "subject"] = "subject"  # what is never split between two sides, beside the video itself
     seed: int = 0
     # Training pictures are changed (grey, cropped, flipped): not at all, in `copies` made once, or anew in each pass (slow).
-    augment: Literal["none", "cached", "paper"] = "none"
-    copies: int = Field(default=4, ge=1, le=1000)
+    augment: Literal["none", "cached", "paper"] = "cached"
+    copies: int = Field(default=3, ge=1, le=1000)
     reported: tuple[str, ...] = ()  # behaviours of the published macro average; empty: all
 
     def relevant(self) -> dict[str, Any]:

@@ -64,6 +64,10 @@ def artefact(project: Project, name: str = "default", settings: ProbeSettings | 
     videos = embed.finished(project, [project.video(video) for video in labels.facts()["videos"]], settings.source)
     parents = {"labels": labels.stamp}
     parents |= {f"embed:{video.name}": embed.artefact(project, video, source=settings.source).stamp for video in videos}
+    if settings.recipe == "paper" and settings.augment != "none":
+        from foveate.actions import copies
+
+        parents |= {f"augment:{video.name}": copies.artefact(project, video, name, settings).stamp for video in videos}
     relevant = settings.relevant() | {"videos": {v.name: {"split": v.split, "subjects": list(v.subjects)} for v in videos}}
     return Artefact(project.stage_folder("probes", name), "probe", VERSION, relevant, parents)
 
@@ -116,9 +120,11 @@ def run(
     models: list[Model] = []
     more: dict[str, Any] = {}
     if settings.recipe == "paper":
-        from foveate.actions import published
+        from foveate.actions import copies, published
 
-        models, more, notes = published.run(target, data, published.clean_views(data), settings, progress)
+        seen, told = copies.views(project, data, settings)
+        models, more, notes = published.run(target, data, seen, settings, progress)
+        notes = [*told, *notes]
     else:
         for k in range(1 + data.folds):
             use = train if k == 0 else train[fold[train] != k - 1]

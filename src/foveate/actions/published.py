@@ -22,6 +22,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -157,19 +158,24 @@ def clean_views(data: Data) -> Views:
     return Views(design.vectors, design.index[None], data.rows.truth[None], len(LAYERS))
 
 
-def carry_out(job: Job, views: Views, truth: NDArray[np.int8], seed: int) -> Tried:
-    """Choose on the folds, train on all rows of the job, merge, and try on the held rows."""
+def carry_out(job: Job, seen: Views, clean: Views, seed: int) -> Tried:
+    """Choose on the folds, train on all rows of the job, merge, and try on the held rows.
+
+    Args:
+        seen: the rows as they are trained on. clean: as they are, which is how they are chosen and tried on.
+    """
+    truth = clean.target[0]
     choice = np.full(truth.shape[1], DEFAULT_CHOICE)
     folds = np.unique(job.fold)
     if len(folds) > 1 and job.chosen.any():
-        left_out = np.empty((len(job.train), views.layers * len(RATES), truth.shape[1]), dtype=np.float32)
+        left_out = np.empty((len(job.train), clean.layers * len(RATES), truth.shape[1]), dtype=np.float32)
         for k in folds:
             mine = job.fold == k
-            left_out[mine] = fit_grid(views, job.train[~mine], seed).logits(views, job.train[mine])
+            left_out[mine] = fit_grid(seen, job.train[~mine], seed).logits(clean, job.train[mine])
         choice = np.where(job.chosen, best(truth[job.train], left_out), choice)
-    grid = fit_grid(views, job.train, seed)
-    weight, bias = grid.merge(choice, views.index.shape[2])
-    return Tried(weight, bias, choice, grid.logits(views, job.held))
+    grid = fit_grid(seen, job.train, seed)
+    weight, bias = grid.merge(choice, clean.index.shape[2])
+    return Tried(weight, bias, choice, grid.logits(clean, job.held))
 
 
 def best(truth: NDArray[np.int8], logit: NDArray[np.float32]) -> NDArray[np.int64]:
@@ -188,16 +194,16 @@ def best(truth: NDArray[np.int8], logit: NDArray[np.float32]) -> NDArray[np.int6
 
 
 def run(
-    target: Artefact, data: Data, views: Views, settings: ProbeSettings, progress: Progress = silent
+    target: Artefact, data: Data, seen: Views, settings: ProbeSettings, progress: Progress = silent
 ) -> tuple[list[Model], dict[str, Any], list[str]]:
-    """Train everything and write ``published.csv`` and ``test_videos.csv``. An interrupted run goes on with the probes it had finished.
+    """Train everything on the rows as ``seen`` and write ``published.csv`` and ``test_videos.csv``. An interrupted run goes on with the probes it had finished.
 
     Returns:
         The final probe and those of the folds, the scores as facts, and notes for the reader.
     """
-    todo, done = jobs(data, settings.seed), {}
+    todo, done, clean = jobs(data, settings.seed), {}, clean_views(data)
     for number, job in enumerate(todo):
-        done[job.name] = _kept(target, job, lambda job=job: carry_out(job, views, data.rows.truth, settings.seed))  # type: ignore[misc]
+        done[job.name] = _kept(target, job, partial(carry_out, job, seen, clean, settings.seed))
         progress(number + 1, len(todo))
     table, single = score(data, settings, {job.name: job for job in todo}, done)
     write_text(target.path("published.csv"), _csv(table))
