@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 import torch
 
-from foveate.actions import metrics, probe, published, training
+from foveate.actions import labelwise, metrics, probe, published, training
 from foveate.actions.logistic import logits
 from foveate.actions.windows import video_windows
 from foveate.project import ProbeSettings, Project
@@ -77,15 +77,15 @@ def test_the_final_probe_is_the_merged_one(study: Project) -> None:
     """What is written works as a plain linear probe on both layers and gives each chosen source's logits for its label."""
     fitted = probe.load_probe(study, "paper")
     data = training.load(study, fitted.settings)
-    views = published.clean_views(data)
-    jobs = published.jobs(data, fitted.settings.seed)
-    tried = published.carry_out(jobs[0], views, views, fitted.settings.seed)
+    views = labelwise.clean_views(data)
+    jobs = labelwise.jobs(data, fitted.settings.seed)
+    tried = labelwise.carry_out(jobs[0], views, views, fitted.settings.seed)
     merged = logits(data.rows.design.take(jobs[0].held), fitted.weight[0], fitted.bias[0])
     np.testing.assert_allclose(merged, tried.picked(), atol=1e-4)
     shown = table(study)
     shown = shown[(shown["score"] == "honest") & (shown["rows_of"] == "test") & (shown["behaviour"] != "*macro")]
     assert [(layer, rate) for layer, rate in zip(shown["layer"], shown["rate"], strict=True)] == [
-        published.named(int(c)) for c in tried.choice
+        labelwise.named(int(c)) for c in tried.choice
     ]
     weight = fitted.weight[0].reshape(3, fitted.settings.window, 2, -1)
     for label, choice in enumerate(tried.choice):
@@ -104,24 +104,24 @@ def test_choices_do_not_see_what_is_scored(study: Project) -> None:
     """Other truth in the rows held out changes neither choice nor weights; what is best on them changes."""
     settings = probe.settings_of(study, "paper")
     data = training.load(study, settings)
-    views, jobs = published.clean_views(data), published.jobs(data, 0)
+    views, jobs = labelwise.clean_views(data), labelwise.jobs(data, 0)
     for job in (jobs[0], jobs[1], next(j for j in jobs if j.name.startswith("group-"))):
         truth = data.rows.truth.copy()
         truth[job.held] = 1 - truth[job.held]
         other = type(views)(views.vectors, views.index, truth[None], views.layers)
-        first = published.carry_out(job, views, views, 0)
-        second = published.carry_out(job, other, other, 0)
+        first = labelwise.carry_out(job, views, views, 0)
+        second = labelwise.carry_out(job, other, other, 0)
         np.testing.assert_array_equal(first.choice, second.choice)
         np.testing.assert_array_equal(first.weight, second.weight)
-    held = published.carry_out(jobs[0], views, views, 0).held
+    held = labelwise.carry_out(jobs[0], views, views, 0).held
     truth = data.rows.truth[jobs[0].held]
-    assert not np.array_equal(published.best(truth, held), published.best(1 - truth, held))
+    assert not np.array_equal(labelwise.best(truth, held), labelwise.best(1 - truth, held))
 
 
 def test_sides_of_the_jobs(study: Project) -> None:
     settings = probe.settings_of(study, "paper")
     data = training.load(study, settings)
-    jobs = {job.name: job for job in published.jobs(data, 0)}
+    jobs = {job.name: job for job in labelwise.jobs(data, 0)}
     video, group = data.rows.keys["video"].to_numpy(), data.of_rows(data.groups)
     train = set(np.flatnonzero(np.isin(video, [v.name for v in data.train])).tolist())
     assert set(jobs["final"].train.tolist()) == train and set(video[jobs["final"].held]) == {"v5", "v6"}
@@ -162,9 +162,9 @@ def test_frames_drawn_at_random_claim_more(tmp_path: Path) -> None:
     look = np.random.default_rng(0).normal(size=(8, 12)) * 3  # of every animal, in both layers
     data.rows.design.vectors[data.rows.design.index[:, 1]] = look[number]
     data.rows.truth[:] = (number % 2)[:, None]
-    jobs = published.jobs(data, 0)
-    views = published.clean_views(data)
-    done = {job.name: published.carry_out(job, views, views, 0) for job in jobs}
+    jobs = labelwise.jobs(data, 0)
+    views = labelwise.clean_views(data)
+    done = {job.name: labelwise.carry_out(job, views, views, 0) for job in jobs}
     scores, _ = published.score(data, settings, {job.name: job for job in jobs}, done)
     f1 = scores.set_index(["score", "rows_of", "behaviour"])["f1"]
     assert f1[("random_frames", "cv", "*macro")] > 0.95 > 0.75 > f1[("honest", "cv", "*macro")]
@@ -187,7 +187,7 @@ def test_resumed_runs_end_with_the_same_bytes(study: Project, tmp_path: Path, mo
     shutil.rmtree(project.folder / "probes" / "paper")
     carry_out, count = published.carry_out, 0
 
-    def stop(*arguments: object) -> published.Tried:
+    def stop(*arguments: object) -> labelwise.Tried:
         nonlocal count
         count += 1
         if count == 4:
@@ -200,7 +200,7 @@ def test_resumed_runs_end_with_the_same_bytes(study: Project, tmp_path: Path, mo
     assert len(list((project.folder / "probes" / "paper").glob("state-*"))) == 3
     count = 100
     probe.run(project, "paper")
-    jobs = len(published.jobs(training.load(project, probe.settings_of(project, "paper")), 0))
+    jobs = len(labelwise.jobs(training.load(project, probe.settings_of(project, "paper")), 0))
     assert count == 100 + jobs - 3
     assert {p.name: p.read_bytes() for p in (project.folder / "probes" / "paper").iterdir()} == before
     about = json.loads(before["probe.json"])

@@ -30,13 +30,13 @@ class Options:
     debug: bool = False  # show tracebacks
 
 
-def _run(options: Options, until: str, attend: dict[str, Any] | None = None) -> int:
+def _run(options: Options, until: str, probe: str = "", attend: dict[str, Any] | None = None) -> int:
     from foveate import console
     from foveate.project import Project
     from foveate.run import run
 
     project = Project.load(options.project)
-    result = run(project, until, options.video, options.workers, console.show, attend)
+    result = run(project, until, options.video, options.workers, console.show, probe, attend)
     console.outcome(result, options.debug)
     if options.json:
         failures = [
@@ -95,16 +95,31 @@ def embed(options: Annotated[Options, tyro.conf.arg(name="")] = Options()) -> in
     return _run(options, "embed")
 
 
-def probe(options: Annotated[Options, tyro.conf.arg(name="")] = Options(), curve: bool = False) -> int:
+def probe(
+    options: Annotated[Options, tyro.conf.arg(name="")] = Options(),
+    curve: bool = False,
+    recipe: Literal["foveate", "paper"] = "foveate",
+    windows: tuple[int, ...] = (),
+) -> int:
     """Train and score the probes on the annotated videos.
 
     Args:
         options: project and videos.
         curve: also draw the learning curve of the default probe: how its score grows with annotated animals and minutes. Fits
             many probes; the report then shows it.
+        recipe: paper = train the published probe alone, in probes/paper, and set its scores side by side; its settings are those
+            of `probe`, or of `paper` under `baselines`.
+        windows: with recipe paper, try these widths, too: 1 3 5 7 9 11.
     """
     from foveate import printed
 
+    if recipe == "paper":
+        code = _run(options, "probe", "paper")
+        if code == 0 and not options.json:
+            printed.published(options.project, windows)
+        return code
+    if windows:
+        raise FoveateError("--windows belongs to the published probe", remedy="add --recipe paper")
     code = _run(options, "probe")
     if curve:
         printed.curve(options.project)
@@ -152,7 +167,7 @@ def attend(
     if changed or options.video or clip or out:
         asked = {"settings": project.config.attend.changed(changed), "videos": options.video, "clip": clip}
         asked["out"] = out.absolute() if out else None
-    code = _run(options, "attend", asked)
+    code = _run(options, "attend", attend=asked)
     found = attention.artefact(project, **asked)
     if not options.json and found.complete():
         console.table(attention.SUMMARY, attention.summary_rows(found), title=found.facts()["note"] or None)

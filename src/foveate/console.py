@@ -34,6 +34,7 @@ _DOING = {
     "embed": "embedding",
     "probe": "training probes",
     "curve": "drawing the learning curve",
+    "windows": "trying windows",
     "predict": "predicting",
     "compare": "comparing groups",
     "attend": "looking where it looks",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from foveate import console
@@ -51,3 +52,32 @@ def curve(folder: Path) -> None:
         ("varied", "animals", "minutes", "macro F1", "95 % interval"), shown, title="learning curve, animals left out"
     )
     console.out.print(learning.sentence(rows) + "\n", markup=False)
+
+
+def published(folder: Path, windows: Sequence[int] = ()) -> None:
+    """The scores of the published probe side by side and what they would have claimed; also at other widths of the window."""
+    from foveate.actions import published as recipe
+
+    found = recipe.load(Project.load(folder))
+    if found is None:
+        return
+    rows = [[score.words, score.rows_of, score.f1, score.interval, score.rows] for score in found.scores]
+    console.table(("macro F1 of the published probe", "rows of", "F1", "95 % interval", "rows"), rows)
+    for sentence in found.sentences():
+        console.out.print(sentence, markup=False)
+    console.out.print("all columns: probes/paper/published.csv\n", markup=False)
+    if windows:
+        _windows(folder, windows)
+
+
+def _windows(folder: Path, windows: Sequence[int]) -> None:
+    from foveate.actions import window_sweep
+
+    with console.show("windows", 1) as display:
+        done = window_sweep.run(Project.load(folder), windows, progress=lambda d, t: display.update("paper", d, t))
+    points = [row for _, row in read_csv(done.checked("windows.csv"), ()) if row["behaviour"] == "*macro"]
+    f1 = {(row["window"], row["score"], row["rows_of"]): float(row["f1"]) for row in points if row["f1"]}
+    sides = {("honest", "cv"): "honest, cv", ("paper", "cv"): "best on cv", ("paper", "test"): "best on test"}
+    shown = [[int(w), *(f1.get((w, *side)) for side in sides)] for w in dict.fromkeys(row["window"] for row in points)]
+    console.table(("window", *sides.values()), shown, title="macro F1 of the published probe by width of the window")
+    console.out.print("all columns: probes/paper-windows/windows.csv\n", markup=False)

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from foveate.jobs import Display, Done, Failure, Pool, Task
-from foveate.project import CONFIG, Project, Video
+from foveate.project import CONFIG, ProbeSettings, Project, Video
 from foveate.schema import FoveateError
 from foveate.store import Artefact, changes, snapshot, write_json
 
@@ -78,6 +78,7 @@ def run(
     videos: Sequence[str] = (),
     workers: int | None = None,
     show: Show = quiet,
+    probe: str = "",
     attend: Mapping[str, Any] | None = None,
 ) -> Outcome:
     """Run every stage up to ``until`` that is not done yet.
@@ -88,6 +89,7 @@ def run(
         videos: restrict the per-video stages to these; empty for all.
         workers: processes; default one per core without a GPU, one with a GPU.
         show: display of progress.
+        probe: train this probe alone, foveate.yaml's or ``paper``; empty for those of foveate.yaml.
         attend: arguments of ``attention.run`` for a look of its own instead of the project's; only with ``until="attend"``.
 
     Returns:
@@ -110,13 +112,14 @@ def run(
     failed: set[str] = set()
     annotated: set[str] = set()
     expected: dict[tuple[str, str], list[str]] = {}  # (stage, item) -> stamps of what it should leave
+    probes = _probes(project, probe)
     with _lock(project.folder), Pool(project.folder, workers or default_workers(len(chosen))) as pool, snapshot():
         for stage in STAGES[: STAGES.index(until) + 1]:
             if stage in _NOT_NEEDED.get(until, ()):
                 continue
             usable = [video for video in chosen if video.name not in failed]
             tasks = []
-            for task, artefact in _plan(project, stage, usable, annotated, outcome.notes, attend):
+            for task, artefact in _plan(project, stage, usable, annotated, outcome.notes, probes, attend):
                 stamps = expected.setdefault((stage, task.item), [])
                 if isinstance(artefact, FoveateError):
                     outcome.failures.append(Failure(stage, task.item, artefact))
@@ -138,7 +141,7 @@ def run(
                             outcome.done.append(result)
             if stage == "labels":
                 annotated = _annotated(project)
-            _collect_problems(project, stage, outcome)
+            _collect_problems(project, stage, outcome, tuple(probes))
         _log(project, outcome, expected)
     return outcome
 
@@ -153,12 +156,22 @@ def default_workers(items: int) -> int:
     return max(1, min(cores, items))
 
 
+def _probes(project: Project, name: str = "") -> dict[str, ProbeSettings]:
+    """The probes to train: that of the name, or all of foveate.yaml."""
+    if not name:
+        return project.config.probes
+    from foveate.actions.probe import settings_of
+
+    return {name: settings_of(project, name)}
+
+
 def _plan(
     project: Project,
     stage: str,
     videos: Sequence[Video],
     annotated: set[str],
     notes: list[str],
+    probes: Mapping[str, ProbeSettings],
     attend: Mapping[str, Any] | None = None,
 ) -> Iterator[tuple[Task, Artefact | FoveateError]]:
     """The items of one stage with the artefact each should leave."""
@@ -168,10 +181,13 @@ def _plan(
     elif stage == "embed":
         for video in videos:
             yield _item(project, stage, "foveate.actions.embed", video, source="crop")
-        if any(settings.source == "frame" for settings in project.config.probes.values()):
-            for video in videos:
-                if video.name in annotated:
-                    yield _item(project, stage, "foveate.actions.embed", video, source="frame")
+        labelled = [video for video in videos if video.name in annotated]
+        if any(settings.source == "frame" for settings in probes.values()):
+            for video in labelled:
+                yield _item(project, stage, "foveate.actions.embed", video, source="frame")
+        for name in _with_copies(probes):
+            for video in labelled:
+                yield _item(project, stage, "foveate.actions.copies", video, name=name)
     elif stage == "labels":
         yield _item(project, stage, "foveate.annotations")
     elif stage == "attend":
@@ -184,7 +200,7 @@ def _plan(
         if stage == "report":
             yield _item(project, stage, "foveate.report")
     elif stage == "probe":
-        for name in project.config.probes:
+        for name in probes:
             yield _item(project, stage, "foveate.actions.probe", name=name)
     elif stage == "predict":
         for video in videos:
@@ -197,6 +213,16 @@ def _plan(
             notes.append("videos.csv names fewer than two groups, so nothing is compared")
     else:
         yield _item(project, stage, "foveate.report", name="default")
+
+
+def _with_copies(probes: Mapping[str, ProbeSettings]) -> list[str]:
+    """Probes that are trained on changed pictures, one for every set of these."""
+    needed: dict[tuple[object, ...], str] = {}
+    for name, settings in probes.items():
+        if settings.recipe == "paper" and settings.augment != "none":
+            of = settings.copies if settings.augment == "cached" else settings.window
+            needed.setdefault((settings.source, settings.augment, of), name)
+    return list(needed.values())
 
 
 def _item(
@@ -225,7 +251,7 @@ def _annotated(project: Project) -> set[str]:
         return set()  # the labels stage reports it
 
 
-def _collect_problems(project: Project, stage: str, outcome: Outcome) -> None:
+def _collect_problems(project: Project, stage: str, outcome: Outcome, probes: Sequence[str]) -> None:
     """Problems that a stage could go on with are written into its facts; they are failures of the run all the same."""
     if stage == "track":
         from foveate.track.prompts import strangers
@@ -233,7 +259,7 @@ def _collect_problems(project: Project, stage: str, outcome: Outcome) -> None:
         outcome.failures += [Failure(stage, "prompts.csv", error) for error in strangers(project)]
     if stage not in ("labels", "probe", "compare"):
         return
-    names = list(project.config.probes) if stage == "probe" else ["default"]
+    names = probes if stage == "probe" else ["default"]
     modules = {"labels": "foveate.annotations", "probe": "foveate.actions.probe", "compare": "foveate.groups"}
     module = importlib.import_module(modules[stage])
     for name in names:
@@ -285,7 +311,7 @@ def status(project: Project) -> Status:
     logged = _logged(project)
     found = Status({video.name: {} for video in project.videos}, {}, [])
     for stage in STAGES:
-        for task, artefact in _plan(project, stage, project.videos, annotated, []):
+        for task, artefact in _plan(project, stage, project.videos, annotated, [], project.config.probes):
             errors: list[FoveateError] = []
             if isinstance(artefact, FoveateError):
                 state, errors = "cannot", [artefact]
@@ -296,7 +322,8 @@ def status(project: Project) -> Status:
             else:
                 state = _state(artefact)
             if "video" in task.arguments:
-                key = "embed (frame)" if task.arguments.get("source") == "frame" else stage
+                name = task.arguments.get("name") if task.module == "foveate.actions.copies" else None
+                key = f"embed ({name})" if name else "embed (frame)" if task.arguments.get("source") == "frame" else stage
                 found.videos[task.item][key] = state
             else:
                 found.whole[_whole_key(stage, task.item)] = state

@@ -10,7 +10,7 @@
                       and 6 KiB of disk each at width 384. All folds and learning rates share them, because each of their
                       training sets takes its rows from the same three passes (``sgd.batches``).
 
-The clean vectors are a parent and stay as they are. Written to ``embeddings/<model>-<hash8>/<video>/part-*.arrow`` in the layout of
+The clean vectors have the same rows, and stay as they are. Written to ``embeddings/<model>-<hash8>/<video>/part-*.arrow`` in the layout of
 ``schema.embedding_schema``; the rows of one picture follow each other. ``aug`` counts them from 1.
 """
 
@@ -23,16 +23,17 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from foveate import timeline
 from foveate.actions import embed, probe
 from foveate.actions.augment import Draw, draw, sided, swapped
-from foveate.actions.pictures import parts_of
+from foveate.actions.pictures import no_keys, parts_of
 from foveate.actions.windows import series_of, window_index
 from foveate.annotations import artefact as labels_artefact
 from foveate.jobs import Progress, silent
-from foveate.models.pretrained import load_backbone, model_of
+from foveate.models.pretrained import fetch_weights, load_backbone, model_of
 from foveate.project import ProbeSettings, Project, Video
 from foveate.schema import LAYERS, FoveateError
 from foveate.store import Artefact, canonical_json, damaged
@@ -87,13 +88,16 @@ def run(
         settings: of a probe that foveate.yaml does not name.
 
     Raises:
-        FoveateError: the clean vectors are missing, something is damaged, or the model cannot be opened.
+        FoveateError: the crops (or track and timeline) are missing or damaged, or the model cannot be opened.
     """
     settings = probe.settings_of(project, name, settings)
+    fetch_weights(model_of(project.folder, project.config.embed.model))  # before the stamp, see embed.run
     target = artefact(project, video, name, settings)
     if target.complete():
         return target
-    shown = _shown(project, video, settings)
+    embed.finished_inputs(project, video, settings.source)
+    keys = pa.concat_tables([part.keys for part in parts_of(project, video, settings.source)] or [no_keys()]).to_pandas()
+    shown = _shown(project, video, settings, keys)
     backbone = load_backbone(model_of(project.folder, project.config.embed.model))
     total, done, row = len(shown.pair_row) * shown.times, 0, 0
     target.begin()
@@ -151,8 +155,7 @@ class _Shown:
         return found
 
 
-def _shown(project: Project, video: Video, settings: ProbeSettings) -> _Shown:
-    keys, _ = embed.load_vectors(project, video, settings.feature, "last", settings.source)
+def _shown(project: Project, video: Video, settings: ProbeSettings, keys: pd.DataFrame) -> _Shown:
     analysed = timeline.analysed(project, video).frame
     position = np.searchsorted(analysed, keys["frame"].to_numpy(np.int64))
     order = np.lexsort([position, keys["subject"].to_numpy(), keys["view"].to_numpy()])
@@ -184,7 +187,7 @@ def views(project: Project, data: Data, settings: ProbeSettings) -> tuple[Views,
     Raises:
         FoveateError: the augmented vectors of a video are missing or damaged.
     """
-    from foveate.actions.published import clean_views
+    from foveate.actions.labelwise import clean_views
     from foveate.actions.sgd import Views
 
     if settings.augment == "none":
@@ -204,7 +207,9 @@ def views(project: Project, data: Data, settings: ProbeSettings) -> tuple[Views,
                 file=found.folder,
                 remedy="run `foveate probe --recipe paper`",
             )
-        shown = _shown(project, video, settings)
+        shown = _shown(
+            project, video, settings, embed.load_vectors(project, video, settings.feature, "last", settings.source)[0]
+        )
         mine = np.flatnonzero(of_video == video.name)
         _, flat = embed.read_parts(found, settings.feature, LAYERS)
         if len(flat) != len(shown.pair_row) * shown.times:

@@ -71,12 +71,7 @@ def run(project: Project, video: Video, source: Source = "crop", progress: Progr
     target = artefact(project, video, source)
     if target.complete():
         return target
-    parents = (crops.artefact(project, video),) if source == "crop" else _stages(project, video)
-    for parent in parents:
-        if not parent.complete():
-            raise FoveateError(
-                f"stage {parent.stage} is missing or out of date", file=parent.folder, remedy="run `foveate run`"
-            )
+    parents = finished_inputs(project, video, source)
     total = parents[0].facts()["crops"] if source == "crop" else _boxes(parents[1])
     target.begin()
     backbone, done = load_backbone(model), 0
@@ -89,6 +84,17 @@ def run(project: Project, video: Video, source: Source = "crop", progress: Progr
         progress(done, total)
     target.finish({"model": project.config.embed.model, "source": source, "width": backbone.width, "rows": done})
     return target
+
+
+def finished_inputs(project: Project, video: Video, source: Source) -> tuple[Artefact, ...]:
+    """What the pictures are read from, or a FoveateError that says that it is not finished."""
+    parents = (crops.artefact(project, video),) if source == "crop" else _stages(project, video)
+    for parent in parents:
+        if not parent.complete():
+            raise FoveateError(
+                f"stage {parent.stage} is missing or out of date", file=parent.folder, remedy="run `foveate run`"
+            )
+    return parents
 
 
 def _count(progress: Progress, before: int, total: int, done: int) -> None:

@@ -20,6 +20,7 @@ Written beside what every probe writes (``probe``), which is about the honestly 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -28,26 +29,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from foveate.actions import metrics
-from foveate.actions.folds import assign_folds
+from foveate.actions import metrics, probe
+from foveate.actions.labelwise import DEFAULT_CHOICE, FEW_VIDEOS, Job, Tried, best, carry_out, clean_views, jobs, named
 from foveate.actions.scores import INTERVAL_GROUPS, MACRO
-from foveate.actions.selection import CHOICE_GROUPS, Model, group_counts
-from foveate.actions.sgd import RATES, Views, fit_grid
+from foveate.actions.selection import CHOICE_GROUPS, Model
+from foveate.actions.sgd import Views
 from foveate.actions.training import Data
-from foveate.actions.windows import moments
 from foveate.jobs import Progress, silent
-from foveate.project import ProbeSettings
-from foveate.schema import LAYERS
+from foveate.project import ProbeSettings, Project
 from foveate.store import Artefact, write_aside, write_text
 
 if TYPE_CHECKING:
     import pandas as pd
-
-CHOICE_FOLDS = 3
-"""Folds on which layer and rate are chosen (specs: "3-fold over training videos")."""
-
-FEW_VIDEOS = 8
-"""With fewer test videos their score has no interval; leaving out one video after another gives one."""
 
 HONEST, PAPER, RANDOM, LEAVE_ONE = "honest", "paper", "random_frames", "leave_one_video_out"
 
@@ -60,143 +53,11 @@ COLUMNS = (
 ``f1_low`` and ``f1_high`` are a 95 % bootstrap interval over groups, from 5 groups on and, for ``test``, from ``FEW_VIDEOS`` videos on."""
 
 
-@dataclass(frozen=True, eq=False)
-class Job:
-    """One probe to train, choose and try.
-
-    Attributes:
-        name: of its file while the stage is running.
-        train: rows it is trained on. fold: of each of them, for the choice; all 0 where nothing can be chosen.
-        chosen: bool ``[L]``: labels whose layer and rate can be chosen.
-        held: rows it is tried on.
-    """
-
-    name: str
-    train: NDArray[np.int64]
-    fold: NDArray[np.int64]
-    chosen: NDArray[np.bool_]
-    held: NDArray[np.int64]
-
-
-@dataclass(frozen=True, eq=False)
-class Tried:
-    """What became of a job: the merged probe ``weight`` [L, W * 2 D] and ``bias`` [L], the number of the grid's probe that each label
-    took, ``choice`` int64 [L], and the whole grid's logits of the held rows, f32 ``[n, 2 * 13, L]``."""
-
-    weight: NDArray[np.float32]
-    bias: NDArray[np.float32]
-    choice: NDArray[np.int64]
-    held: NDArray[np.float32]
-
-    def picked(self) -> NDArray[np.float32]:
-        """``[n, L]`` logits of the merged probe."""
-        return np.take_along_axis(self.held, self.choice[None, None], axis=1)[:, 0]
-
-
-DEFAULT_CHOICE = LAYERS.index("third_last") * len(RATES) + len(RATES) // 2
-"""For labels that leave no choice: the layer that was better in all published settings, and the middle rate."""
-
-
-def jobs(data: Data, seed: int) -> list[Job]:
-    """All probes that the scores need: ``final``, ``fold-<k>``, ``frames-<k>`` and, with few test videos, ``group-<g>``."""
-    group = data.of_rows(data.groups)
-    fold = data.of_rows(data.fold_of)
-    train = np.flatnonzero(data.of_rows({v.name: 1 for v in data.train}, missing=0))
-    test = np.flatnonzero(data.of_rows({v.name: 1 for v in data.test}, missing=0))
-    frame = moments(data.rows.keys).of_row
-    by_group, by_frame = _grouped(data.rows.truth, group), _at_random(data.rows.truth, frame, seed)
-    out = [Job("final", train, *by_group(train), test)]
-    folds = data.folds
-    out += [
-        Job(f"fold-{k}", train[fold[train] != k], *by_group(train[fold[train] != k]), train[fold[train] == k])
-        for k in range(folds)
-    ]
-    if folds:
-        drawn = np.random.default_rng([seed, 1]).permutation(frame.max() + 1)[frame] % folds
-        for k in range(folds):
-            use = train[drawn[train] != k]
-            out.append(Job(f"frames-{k}", use, *by_frame(use), train[drawn[train] == k]))
-    groups = np.unique(group)
-    if len(data.test) < FEW_VIDEOS and len(groups) > 1:
-        everything = np.arange(len(group))
-        for g in groups.tolist():
-            use = everything[group != g]
-            out.append(Job(f"group-{g}", use, *by_group(use), everything[group == g]))
-    return out
-
-
-Choice = Callable[[NDArray[np.int64]], tuple[NDArray[np.int64], NDArray[np.bool_]]]
-
-
-def _grouped(truth: NDArray[np.int8], group: NDArray[np.int64]) -> Choice:
-    """Folds of whole groups for some rows, and the labels that can be chosen on them."""
-
-    def folds(rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-        names, mine = np.unique(group[rows], return_inverse=True)
-        counts = group_counts(truth[rows], mine, len(names))
-        negatives = group_counts(1 - np.abs(truth[rows]), mine, len(names))[:, 1:]
-        chosen = ((counts[:, 1:] > 0).sum(0) >= CHOICE_GROUPS) & ((negatives > 0).sum(0) >= CHOICE_GROUPS)
-        return assign_folds(counts, min(CHOICE_FOLDS, len(names)))[mine], chosen
-
-    return folds
-
-
-def _at_random(truth: NDArray[np.int8], frame: NDArray[np.int64], seed: int) -> Choice:
-    """Folds of frames drawn at random, the views of one frame together."""
-    drawn = np.random.default_rng([seed, 2]).permutation(frame.max() + 1)[frame] % CHOICE_FOLDS
-
-    def folds(rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-        known = truth[rows]
-        return drawn[rows], ((known == 1).sum(0) >= CHOICE_GROUPS) & ((known == 0).sum(0) >= CHOICE_GROUPS)
-
-    return folds
-
-
-def clean_views(data: Data) -> Views:
-    """The rows as they are, in every pass."""
-    design = data.rows.design
-    return Views(design.vectors, design.index[None], data.rows.truth[None], len(LAYERS))
-
-
-def carry_out(job: Job, seen: Views, clean: Views, seed: int) -> Tried:
-    """Choose on the folds, train on all rows of the job, merge, and try on the held rows.
-
-    Args:
-        seen: the rows as they are trained on. clean: as they are, which is how they are chosen and tried on.
-    """
-    truth = clean.target[0]
-    choice = np.full(truth.shape[1], DEFAULT_CHOICE)
-    folds = np.unique(job.fold)
-    if len(folds) > 1 and job.chosen.any():
-        left_out = np.empty((len(job.train), clean.layers * len(RATES), truth.shape[1]), dtype=np.float32)
-        for k in folds:
-            mine = job.fold == k
-            left_out[mine] = fit_grid(seen, job.train[~mine], seed).logits(clean, job.train[mine])
-        choice = np.where(job.chosen, best(truth[job.train], left_out), choice)
-    grid = fit_grid(seen, job.train, seed)
-    weight, bias = grid.merge(choice, clean.index.shape[2])
-    return Tried(weight, bias, choice, grid.logits(clean, job.held))
-
-
-def best(truth: NDArray[np.int8], logit: NDArray[np.float32]) -> NDArray[np.int64]:
-    """int64 ``[L]``: for every label the probe with the largest pooled F1 at logit 0; of equal ones (often 0, for rare labels) that with
-    the least log loss.
-
-    Args:
-        truth: int8 ``[N, L]``. logit: f32 ``[N, probes, L]``.
-    """
-    once = np.zeros(len(truth), dtype=np.int64)
-    probes = logit.shape[1]
-    f1 = np.stack([metrics.f1(metrics.confusion(truth, (logit[:, p] >= 0).astype(np.int8), once, 1)[0]) for p in range(probes)])
-    loss = np.stack([metrics.log_loss(truth, logit[:, p].astype(np.float64)) for p in range(probes)])
-    winner: NDArray[np.int64] = np.lexsort([loss, -f1], axis=0)[0]
-    return winner
-
-
 def run(
     target: Artefact, data: Data, seen: Views, settings: ProbeSettings, progress: Progress = silent
 ) -> tuple[list[Model], dict[str, Any], list[str]]:
-    """Train everything on the rows as ``seen`` and write ``published.csv`` and ``test_videos.csv``. An interrupted run goes on with the probes it had finished.
+    """Train everything on the rows as ``seen``, score it as they are, write ``published.csv`` and ``test_videos.csv``. An interrupted run
+    goes on with the probes it had finished.
 
     Returns:
         The final probe and those of the folds, the scores as facts, and notes for the reader.
@@ -206,9 +67,9 @@ def run(
         done[job.name] = _kept(target, job, partial(carry_out, job, seen, clean, settings.seed))
         progress(number + 1, len(todo))
     table, single = score(data, settings, {job.name: job for job in todo}, done)
-    write_text(target.path("published.csv"), _csv(table))
+    write_text(target.path("published.csv"), csv_text(table))
     if len(single):
-        write_text(target.path("test_videos.csv"), _csv(single))
+        write_text(target.path("test_videos.csv"), csv_text(single))
     for job in todo:
         target.path(_state(job)).unlink(missing_ok=True)
     final = todo[0]
@@ -261,11 +122,6 @@ def _model(tried: Tried, behaviours: Sequence[str]) -> Model:
     )
 
 
-def named(choice: int) -> tuple[str, float]:
-    """Layer and rate of a probe of the grid."""
-    return LAYERS[choice // len(RATES)], RATES[choice % len(RATES)]
-
-
 # --- scores ---
 
 
@@ -294,6 +150,7 @@ def score(
         grid = np.concatenate([t.held for t in tried])
         choice = best(data.rows.truth[held], grid)
         side(PAPER, "cv", held, np.take_along_axis(grid, choice[None, None], axis=1)[:, 0], choice)
+    if any(name.startswith("frames-") for name in job):
         held, tried = together("frames-")
         side(RANDOM, "cv", held, np.concatenate([t.picked() for t in tried]), None)
     final, single = done["final"], pd.DataFrame()
@@ -372,6 +229,86 @@ def _single(data: Data, held: NDArray[np.int64], logit: NDArray[np.float32], lis
     return pd.DataFrame(out)
 
 
-def _csv(table: pd.DataFrame) -> str:
-    whole = {c: "Int64" for c in ("scored", "rows", "positives", "videos", "groups") if c in table}
+def csv_text(table: pd.DataFrame) -> str:
+    """The table as text; the same on every system."""
+    whole = {c: "Int64" for c in ("window", "scored", "rows", "positives", "videos", "groups") if c in table}
     return str(table.astype(whole).to_csv(index=False, float_format="%.6g", lineterminator="\n"))
+
+
+# --- reading them ---
+
+
+@dataclass(frozen=True)
+class Macro:
+    """One macro average for readers."""
+
+    score: str
+    rows_of: str  # cv | test | all
+    f1: float
+    low: float  # NaN where there is no interval
+    high: float
+    rows: int
+    videos: int
+
+    @property
+    def words(self) -> str:
+        return WORDS[self.score]
+
+    @property
+    def interval(self) -> str | None:
+        return None if math.isnan(self.low) else f"{self.low:.3f} to {self.high:.3f}"
+
+
+WORDS = {
+    HONEST: "honest",
+    PAPER: "best on what is scored (optimistic)",
+    RANDOM: "frames split at random",
+    LEAVE_ONE: "one video after another left out",
+}
+
+
+@dataclass(frozen=True)
+class Published:
+    """``published.csv`` and ``test_videos.csv`` read back: macro averages in the order of the file, and each test video's."""
+
+    scores: tuple[Macro, ...]
+    single: dict[str, float]
+
+    def gap(self, score: str, rows_of: str) -> float | None:
+        """How much more than the honest score another one claims on the same rows."""
+        found = {(s.score, s.rows_of): s.f1 for s in self.scores}
+        both = (found.get((score, rows_of)), found.get((HONEST, rows_of)))
+        return None if both[0] is None or both[1] is None else both[0] - both[1]
+
+    def sentences(self) -> list[str]:
+        """What a reader should take from it."""
+        out = []
+        side, where = ("test", "test videos") if self.gap(PAPER, "test") is not None else ("cv", "cross-validated rows")
+        best_on, random = self.gap(PAPER, side), self.gap(RANDOM, "cv")
+        if best_on is not None:
+            out.append(f"Choosing layer and learning rate on the {where} themselves claims {best_on:+.3f} of macro F1.")
+        if random is not None:
+            out.append(f"A split of frames at random instead of whole groups of videos would have claimed {random:+.3f}.")
+        if self.single and len(self.single) < FEW_VIDEOS:
+            values = ", ".join(f"{name} {value:.3f}" for name, value in self.single.items())
+            out.append(f"{len(self.single)} test videos are too few for an interval; their macro F1 by themselves: {values}.")
+        return out
+
+
+def load(project: Project, name: str = probe.PAPER) -> Published | None:
+    """The scores of a finished probe of recipe ``paper``, None where there is none."""
+    import pandas as pd
+
+    found = probe.artefact(project, name)
+    if not found.complete() or probe.settings_of(project, name).recipe != "paper":
+        return None
+    table = pd.read_csv(found.checked("published.csv"))
+    table = table[(table["behaviour"] == MACRO) & (table["scored"] == 1)]
+    fields = ("score", "rows_of", "f1", "f1_low", "f1_high", "rows", "videos")
+    scores = tuple(Macro(*row) for row in table[list(fields)].itertuples(index=False))
+    single: dict[str, float] = {}
+    if "test_videos.csv" in found.files():
+        videos = pd.read_csv(found.checked("test_videos.csv"))
+        videos = videos[(videos["behaviour"] == MACRO) & videos["f1"].notna()]
+        single = dict(zip(videos["video"].astype(str), videos["f1"].astype(float), strict=True))
+    return Published(scores, single)

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from foveate import crops, framestore, masks, timeline, track
-from foveate.actions.embed import rectangle
+from foveate.actions.pictures import rectangle
 from foveate.project import Project, Video
 from foveate.store import Artefact
 from foveate.video import read_frames
