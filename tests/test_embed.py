@@ -19,16 +19,13 @@ from foveate import crops, framestore, masks, timeline, track
 from foveate.actions import embed, pictures
 from foveate.models import pretrained
 from foveate.project import Project, Video
-from foveate.schema import FEATURES, LAYERS, TRACK, FoveateError, embedding_schema
+from foveate.schema import LAYERS, TRACK, FoveateError, embedding_schema
 from foveate.store import Artefact, write_parquet
 from foveate.video import read_frames
-from foveate.videowriter import VideoWriter
+from tests.embedded import FRAMES, NAMES, SIZE, SPLIT, VIEWS, make, tiny_model
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
-FRAMES, SPLIT, SIZE = 30, 20, 42  # analysed frames, the first of the second part, the model's picture
-NAMES = [f"{feature}_{layer}" for layer in LAYERS for feature in FEATURES]
-VIEWS = {"left": (0, 0, 96, 96), "right": (96, 0, 96, 96)}
 
 
 @pytest.fixture(autouse=True)
@@ -36,70 +33,9 @@ def one_thread() -> None:
     torch.set_num_threads(1)
 
 
-def tiny_model(folder: Path, seed: int = 0) -> None:
-    torch.manual_seed(seed)
-    config = transformers.Dinov2Config(
-        hidden_size=24, num_hidden_layers=4, num_attention_heads=2, mlp_ratio=2, patch_size=14, image_size=42
-    )
-    model = transformers.Dinov2Model(config)
-    for parameter in model.parameters():
-        parameter.data += 0.1 * torch.randn_like(parameter)
-    model.save_pretrained(folder)
-
-
 @pytest.fixture(scope="module")
 def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A project up to its crops: two views, two subjects, one of which is in the left view only; a gap; two parts."""
-    folder = tmp_path_factory.mktemp("a study ü")
-    rng = np.random.default_rng(0)
-    background = rng.integers(60, 120, (96, 192, 3)).astype(np.uint8)
-    with VideoWriter(folder / "clip.mp4", 192, 96, rate=10) as writer:
-        for t in range(FRAMES):
-            picture = background.copy()
-            picture[20 + t : 44 + t, 30:60] = (220, 30, 30)
-            picture[50:70, 100 + t : 130 + t] = (30, 220, 40)
-            picture[4:16, 60:84] = (40, 40, 230)
-            writer.write(picture)
-    views = "".join(f"  {n}: {{x: {x}, y: {y}, w: {w}, h: {h}}}\n" for n, (x, y, w, h) in VIEWS.items())
-    (folder / "foveate.yaml").write_text(
-        f"foveate: 1\nviews:\n{views}analyse: {{every: 1}}\ncrop: {{size: 64, smooth: 0}}\n"
-        f"embed: {{model: runs/tiny, image_size: {SIZE}, batch: 8}}\n"
-    )
-    (folder / "videos.csv").write_text("video,path,subjects\nv 1,clip.mp4,anna;bela\n", encoding="utf-8")
-    tiny_model(folder / "runs" / "tiny")
-    project = Project.load(folder)
-    video = project.videos[0]
-    timeline.run(project, video)
-    write_track(project, video)
-    crops.run(project, video)
-    return folder
-
-
-def write_track(project: Project, video: Video) -> None:
-    target = track.artefact(project, video)
-    target.begin()
-    clock = timeline.analysed(project, video)
-    for part, frames in enumerate((range(SPLIT), range(SPLIT, FRAMES))):
-        rows = []
-        for t in frames:
-            for view in VIEWS:
-                for subject in ("anna", "bela"):
-                    mask = np.zeros((96, 96), bool)
-                    if (view, subject) == ("left", "anna") and t != 5:
-                        mask[20 + t : 44 + t, 30:60] = True
-                    elif (view, subject) == ("left", "bela"):
-                        mask[4:16, 60:84] = True
-                    elif (view, subject) == ("right", "anna"):
-                        mask[50:70, 4 + t : 34 + t] = True
-                    seen = mask.any()
-                    box = masks.box(mask) if seen else None
-                    row = dict(zip("xywh", [float(v) for v in box] if box is not None else [None] * 4, strict=True))
-                    row |= {"video": video.name, "view": view, "subject": subject, "frame": t, "time": float(clock.time[t])}
-                    row |= {"state": "tracked" if seen else "absent", "score": 1.0, "identity_score": None}
-                    row |= {"area": int(mask.sum()), "rle": masks.encode(mask) if seen else None}
-                    rows.append(row)
-        write_parquet(target.path(f"part-{part:05d}.parquet"), pa.Table.from_pylist(rows, schema=TRACK))
-    target.finish({})
+    return make(tmp_path_factory.mktemp("study") / "a study ü")
 
 
 @pytest.fixture

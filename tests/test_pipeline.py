@@ -154,3 +154,34 @@ def test_export_and_status_as_json(finished: Path, tmp_path: Path, capsys: pytes
     capsys.readouterr()
     assert main(["status", "-p", str(finished), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["project"]["report"] == "done"
+
+
+def test_the_published_probe_on_request(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """It embeds changed pictures of annotated videos only, trains itself alone, and leaves everything else as it was."""
+    before = contents(copy)
+    assert main(["probe", "-p", str(copy), "--recipe", "paper", "--windows", "1", "3", "--workers", "1"]) == 0
+    after = contents(copy)
+    new = {name for name in after if name not in before}
+    assert {name: after[name] for name in before} == before
+    made = {tuple(name.split("/")[:1] if name.startswith("embeddings") else name.split("/")[:2]) for name in new}
+    assert made == {("embeddings",), ("probes", "paper"), ("probes", "paper-windows")}
+    annotated = {"/".join(name.split("/")[2:3]) for name in new if name.startswith("embeddings")}
+    project = Project.load(copy)
+    assert annotated == {video.name for video in project.videos if video.split}
+    assert "frames split at random" in capsys.readouterr().out
+    assert main(["probe", "-p", str(copy), "--recipe", "paper", "--windows", "1", "3", "--workers", "1"]) == 0
+    assert contents(copy) == after
+    assert main(["probe", "-p", str(copy), "--windows", "1"]) == 1  # belongs to the published probe
+
+
+def test_the_published_probe_as_a_baseline(copy: Path) -> None:
+    settings = yaml.safe_load((copy / "foveate.yaml").read_text())
+    settings["baselines"] = {"paper": {"recipe": "paper", "augment": "none"}, "changed": {"recipe": "paper", "copies": 1}}
+    settings["baselines"]["again"] = {"recipe": "paper", "copies": 1, "window": 1}
+    (copy / "foveate.yaml").write_text(yaml.safe_dump(settings))
+    outcome = run(Project.load(copy), until="probe", workers=1)
+    assert outcome.ok, [str(f.error) for f in outcome.failures]
+    assert sorted(d.item for d in outcome.done if d.stage == "probe") == ["again", "changed", "paper"]
+    assert len([d for d in outcome.done if d.stage == "embed"]) == 4  # one set of copies serves two probes
+    found = status(Project.load(copy))
+    assert all(stages.get("embed (changed)", "done") == "done" for stages in found.videos.values())

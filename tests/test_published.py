@@ -11,7 +11,8 @@ import pandas as pd
 import pytest
 import torch
 
-from foveate.actions import labelwise, metrics, probe, published, training
+from foveate import console
+from foveate.actions import labelwise, metrics, probe, published, training, window_sweep
 from foveate.actions.logistic import logits
 from foveate.actions.windows import video_windows
 from foveate.project import ProbeSettings, Project
@@ -205,3 +206,61 @@ def test_resumed_runs_end_with_the_same_bytes(study: Project, tmp_path: Path, mo
     assert {p.name: p.read_bytes() for p in (project.folder / "probes" / "paper").iterdir()} == before
     about = json.loads(before["probe.json"])
     assert about["settings"]["layer"] == "both" and about["settings"]["recipe"] == "paper"
+
+
+# --- windows of several widths, and the command ---
+
+
+@pytest.fixture(scope="module")
+def swept(study: Project) -> pd.DataFrame:
+    window_sweep.run(study, (5, 1, 3))
+    return window_sweep.load(study, (1, 3, 5))
+
+
+def test_the_sweep_holds_the_probe_itself(study: Project, swept: pd.DataFrame) -> None:
+    """At the probe's own width the table repeats its scores; of the test videos only the optimistic ones are shown."""
+    assert sorted(set(swept["window"])) == [1, 3, 5]
+    assert {tuple(k) for k in swept[["score", "rows_of"]].drop_duplicates().to_numpy()} == {
+        ("honest", "cv"),
+        ("paper", "cv"),
+        ("paper", "test"),
+    }
+    own = swept[swept["window"] == 3].drop(columns="window").set_index(["score", "rows_of", "behaviour"]).sort_index()
+    whole = table(study).set_index(["score", "rows_of", "behaviour"]).sort_index()
+    pd.testing.assert_frame_equal(own, whole.loc[own.index], check_dtype=False)
+
+
+def test_a_window_sees_what_a_frame_cannot(study: Project, tmp_path: Path) -> None:
+    """Twelve animals, because the published three passes over few rows learn little."""
+    project = probed.make(tmp_path, [[c, c.upper()] for c in "abcdefghijkl"], settings=PLAIN, noise=0.2)
+    project.folder.joinpath("foveate.yaml").touch()
+    window_sweep.run(project, (1, 3))
+    found = window_sweep.load(project, (1, 3)).set_index(["window", "score", "behaviour"])["f1"]
+    assert found[(3, "honest", "turn")] >= found[(1, "honest", "turn")]
+
+
+def test_windows_must_be_odd(study: Project) -> None:
+    with pytest.raises(FoveateError, match="odd"):
+        window_sweep.run(study, (1, 2))
+    with pytest.raises(FoveateError, match="not of recipe paper"):
+        window_sweep.run(study, (1, 3), "default")
+
+
+def test_what_a_reader_is_told(study: Project, swept: pd.DataFrame, capsys: pytest.CaptureFixture[str]) -> None:
+    found = published.load(study)
+    assert found is not None and list(found.single) == ["v5", "v6"]
+    assert found.gap("paper", "test") == pytest.approx(macro(study, "paper", "test") - macro(study, "honest", "test"))
+    console.published(study, (1, 3, 5))
+    told = capsys.readouterr().out
+    for part in (
+        "one video after another left out",
+        f"{macro(study, 'honest', 'test'):.3f}",
+        "2 test videos are too few",
+        "v6",
+    ):
+        assert part in told
+    assert (
+        f"{float(swept.set_index(['window', 'score', 'rows_of', 'behaviour']).loc[(5, 'honest', 'cv', '*macro'), 'f1']):.3f}"
+        in told
+    )
+    assert published.load(study, "default") is None
