@@ -113,13 +113,13 @@ def probe(
     """
     from foveate import printed
 
+    if windows and (recipe != "paper" or options.json):
+        raise FoveateError("--windows prints a table of the published probe", remedy="add --recipe paper, leave out --json")
     if recipe == "paper":
         code = _run(options, "probe", "paper")
         if code == 0 and not options.json:
             printed.published(options.project, windows)
         return code
-    if windows:
-        raise FoveateError("--windows belongs to the published probe", remedy="add --recipe paper")
     code = _run(options, "probe")
     if curve:
         printed.curve(options.project)

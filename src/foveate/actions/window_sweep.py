@@ -7,6 +7,7 @@ only ones of the test videos are the published kind, best on them: choosing a wi
 from __future__ import annotations
 
 from collections.abc import Sequence
+
 from foveate.actions import copies, probe
 from foveate.jobs import Progress, silent
 from foveate.project import ProbeSettings, Project
