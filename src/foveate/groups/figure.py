@@ -104,15 +104,23 @@ def style() -> Iterator[None]:
         yield
 
 
-def save(figure: Any, svg: Path, png: Path | None = None) -> None:
-    """Write aside, without dates."""
+UNDATED: dict[str, dict[str, None]] = {
+    "svg": {"Date": None, "Creator": None},
+    "png": {"Software": None},
+    "pdf": {"CreationDate": None, "Producer": None, "Creator": None},
+}
+"""Metadata that would differ between two runs, by kind of file."""
+
+
+def save(figure: Any, svg: Path, png: Path | None = None, pdf: bool = True) -> None:
+    """Write aside, without dates; the PDF beside the SVG."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     FigureCanvasAgg(figure)
-    for path, kind in ((svg, "svg"), *([(png, "png")] if png else [])):
+    files = [(svg, "svg"), *([(svg.with_suffix(".pdf"), "pdf")] if pdf else []), *([(png, "png")] if png else [])]
+    for path, kind in files:
         buffer = io.BytesIO()
-        nothing = {"Date": None, "Creator": None} if kind == "svg" else {"Software": None}
-        figure.savefig(buffer, format=kind, dpi=_DPI, metadata=nothing)
+        figure.savefig(buffer, format=kind, dpi=_DPI, metadata=UNDATED[kind])
         with write_aside(path) as aside:
             aside.write_bytes(buffer.getvalue())
 

@@ -1,4 +1,11 @@
-"""Stage ``report``: one self-contained page about the whole study, ``report/index.html``."""
+"""Stage ``report``: one self-contained page about the whole study, and what is on it as files.
+
+Written to ``report/``
+    index.html    the page; no request leaves it
+    figures/      every figure as SVG and PDF
+    tables/       every table as CSV
+    methods.txt   what a paper's methods section has to say of this study
+"""
 
 from __future__ import annotations
 
@@ -9,7 +16,7 @@ from foveate.project import Project
 from foveate.report.sources import Sources, collect
 from foveate.store import Artefact, write_text
 
-VERSION = 1
+VERSION = 2
 PAGE = "index.html"
 
 
@@ -28,23 +35,26 @@ def _artefact(project: Project, name: str, sources: Sources) -> Artefact:
 
 
 def run(project: Project, name: str = "default", progress: Progress = silent) -> Artefact:
-    """Write ``report/index.html``: no request leaves it, pictures and figures are inside. Same inputs, same bytes.
+    """Write the report. Same inputs, same bytes.
 
     What could not be read although it was finished (a damaged file) is named on the page and keeps the artefact from counting as done,
     so that the next run makes it again.
     """
-    from foveate.report import page
+    from foveate.report import page, prints
 
     sources = collect(project, name)
     target = _artefact(project, name, sources)
     if target.complete():
         return target
-    text, notes = page.build(project, name, sources, progress)
-    if notes.unexpected:
-        target = replace(target, settings={**target.settings, "problems": notes.unexpected})
+    made = page.build(project, name, sources, progress)
+    if made.notes.unexpected:
+        target = replace(target, settings={**target.settings, "problems": made.notes.unexpected})
     target.begin()
-    write_text(target.path(PAGE), text)
-    target.finish({"problems": [], "bytes": len(text.encode())})
+    if made.methods:
+        write_text(target.path("methods.txt"), "\n\n".join(made.methods) + "\n")
+    problems = prints.write(target, sources, made.timed, made.budgets, made.colours, made.scored, made.followed)
+    write_text(target.path(PAGE), made.text)
+    target.finish({"problems": problems, "bytes": len(made.text.encode())})
     return target
 
 

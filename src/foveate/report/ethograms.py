@@ -43,6 +43,18 @@ class Predicted:
     budget: Mapping[str, tuple[float, float]]  # behaviour -> seconds with it, seconds that say something about it
 
 
+@dataclass(frozen=True)
+class Timed:
+    """The times behind a raster, by behaviour, for drawing it elsewhere; ``truth`` is None where nobody annotated."""
+
+    video: str
+    subject: str
+    duration: float
+    truth: Mapping[str, list[figures.Interval]] | None
+    predicted: Mapping[str, list[figures.Interval]]
+    unseen: list[figures.Interval]
+
+
 @dataclass
 class Budget:
     """Time budget of one animal over its videos."""

@@ -11,7 +11,7 @@ from typing import Any
 from markupsafe import Markup
 
 from foveate.project import Project
-from foveate.report import comparison, ethograms, figures, provenance, quality, scores, sheets, tracks
+from foveate.report import comparison, ethograms, figures, methods, provenance, quality, scores, sheets, tracks
 from foveate.report.sources import Notes, Problem, Sources
 
 
@@ -29,10 +29,25 @@ class Ethograms:
     annotated: list[figures.Raster] = field(default_factory=list)
     unannotated: list[figures.Raster] = field(default_factory=list)
     budgets: dict[str, ethograms.Budget] = field(default_factory=dict)
+    timed: list[ethograms.Timed] = field(default_factory=list)
 
 
-def build(project: Project, name: str, sources: Sources, progress: Callable[[int, int], None]) -> tuple[str, Notes]:
-    """The page as text, and what went wrong while it was made."""
+@dataclass(frozen=True)
+class Page:
+    """The page as text, what went wrong while it was made, and what is on it, for those who write it elsewhere."""
+
+    text: str
+    notes: Notes
+    methods: list[str]
+    timed: list[ethograms.Timed]
+    budgets: list[ethograms.Budget]
+    colours: dict[str, int]
+    scored: scores.Main | None
+    followed: list[tracks.Sheet]
+
+
+def build(project: Project, name: str, sources: Sources, progress: Callable[[int, int], None]) -> Page:
+    """Read everything and fill in the page."""
     notes = Notes(project.folder)
     problems: dict[str, list[Problem]] = {"track": [], "probe": [], "predict": [], "compare": []}
     total = 2 * len(project.videos) + 1
@@ -60,6 +75,7 @@ def build(project: Project, name: str, sources: Sources, progress: Callable[[int
     compared = comparison.load(project, name, sources, notes, colours, scored.main)
     problems["compare"] = [p for p in notes.problems if p.where == "comparison"]
 
+    said = methods.paragraphs(project, name, sources, followed, scored.main, compared)
     source = provenance.provenance(project, sources, notes)
     context: dict[str, Any] = {
         "name": project.config.name,
@@ -89,10 +105,12 @@ def build(project: Project, name: str, sources: Sources, progress: Callable[[int
         "comparison": compared.shown,
         "comparison_absent": compared.absent,
         "limits": limits(project, scored.main, compared, drawn),
+        "methods": said,
         "provenance": source,
     }
     progress(total, total)
-    return render(context), notes
+    budgets = list(drawn.budgets.values())
+    return Page(render(context), notes, said, drawn.timed, budgets, colours, scored.main, followed)
 
 
 def _ethograms(
@@ -118,6 +136,9 @@ def _ethograms(
             duration = guess.duration if guess else _duration(video.name, sources, known)
             raster = ethograms.raster(video, subject, colours, known, guess, duration)
             (drawn.unannotated if known is None else drawn.annotated).append(raster)
+            known_bouts = None if known is None else known.present
+            shown = (guess.bouts, guess.unseen) if guess else ({}, [])
+            drawn.timed.append(ethograms.Timed(video.name, subject, duration, known_bouts, *shown))
             if guess is not None:
                 ethograms.add_to_budget(drawn.budgets, video, subject, guess)
         progress(done + place + 1, total)

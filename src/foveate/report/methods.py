@@ -1,0 +1,123 @@
+"""What a paper's methods section has to say of this study, with its numbers: text that a user may take over."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from foveate import __version__
+from foveate.project import Project
+from foveate.report import comparison, figures, scores, tracks
+from foveate.report.sources import Sources
+
+_FEATURES = {
+    "cls": "the CLS token",
+    "patch": "the mean of the patch tokens",
+    "subject": "the mean of the patch tokens that lie on the animal (weighted by its mask)",
+}
+
+
+def paragraphs(
+    project: Project,
+    name: str,
+    sources: Sources,
+    followed: list[tracks.Sheet],
+    scored: scores.Main | None,
+    compared: comparison.Comparison,
+) -> list[str]:
+    """Footage and tracking; recognition; comparison: those of the three that this study has, in whole sentences."""
+    out = [_footage(project, sources, followed)] if followed else []
+    if followed and scored is not None:
+        out.append(_recognition(project, name, sources, scored))
+    if compared.shown is not None and scored is not None:
+        out.append(_comparison(project, compared.shown))
+    return out
+
+
+def _footage(project: Project, sources: Sources, followed: list[tracks.Sheet]) -> str:
+    facts = [sources.get("timeline", sheet.video).facts() for sheet in followed if sources.has("timeline", sheet.video)]
+    sizes = Counter(f"{f['width']} × {f['height']} pixels" for f in facts)
+    rates = sorted({round(f["frames"] / f["duration"], 1) for f in facts if f["duration"]})
+    rate = f"{rates[0]:g}" if len(rates) == 1 else f"{rates[0]:g} to {rates[-1]:g}" if rates else "–"
+    animals = len({f.subject for sheet in followed for f in sheet.followed})
+    frames = sum(max((f.frames for f in sheet.followed), default=0) for sheet in followed)
+    seen, of = sum(sheet.seen for sheet in followed), sum(sheet.frames for sheet in followed)
+    views = f", each with {len(project.config.views)} camera views," if len(project.config.views) > 1 else ""
+    step = project.config.analyse.step
+    which = f"One frame every {step:g} s was analysed" if step else f"One in {project.config.analyse.every} frames was analysed"
+    size = " or ".join(text for text, _ in sizes.most_common(2)) + (" and other sizes" if len(sizes) > 2 else "")
+    return (
+        f"{_count(len(followed), 'video')}{views} of {_count(animals, 'animal')} "
+        f"({figures.span(sum(s.duration for s in followed))} in all; {size}, {rate} frames per second) were analysed with foveate "
+        f"{__version__}. "
+        f"{which} ({frames} frames). {_tracking(project, followed)} The animal was seen in {100 * seen / max(1, of):.1f} % of the analysed "
+        f"frames{' in at least one view' if views else ''}."
+    )
+
+
+def _tracking(project: Project, followed: list[tracks.Sheet]) -> str:
+    track = project.config.track
+    how = Counter(sheet.how for sheet in followed)
+    words = {text: text.removeprefix(track.method).strip() or "by itself" for text in how}
+    start = "; ".join(f"started {words[text]} in {_count(n, 'video')}" for text, n in how.most_common())
+    if track.method == "motion":
+        return "Animals were found as what moves before a fixed camera."
+    return (
+        f"Each animal was followed by label propagation over the patch tokens of a vision transformer ({track.model}, short side "
+        f"{track.short_side} pixels, the first and {track.context} recent frames, radius {track.radius} patches, the {track.topk} nearest "
+        f"tokens, temperature {track.temperature:g}; {start})."
+    )
+
+
+def _recognition(project: Project, name: str, sources: Sources, scored: scores.Main) -> str:
+    settings, embed, crop = project.config.probes[name], project.config.embed, project.config.crop
+    facts = sources.get("probe", name).facts()
+    looked = (
+        "The whole view was"
+        if settings.source == "frame"
+        else f"A square around the animal's mask (its box and {100 * crop.pad:g} % on each side, stored at {crop.size} pixels) was"
+        if crop.mode == "square"
+        else "The rectangle around the animal's mask, padded by a tenth of its sides, was"
+    )
+    layers = {"last": "last", "third_last": "third-last"}
+    layer = f"the {layers[settings.layer]} block" if settings.layer in layers else "the last and the third-last block"
+    length = _seconds(project, settings.window)
+    window = "single frames" if settings.window == 1 else f"windows of {settings.window} analysed frames{length}"
+    groups = "animals" if settings.group == "subject" else "videos"
+    rows = f"{_count(facts['train_videos'], 'annotated training video')} of {facts['groups']} {groups} that are independent of each other"
+    text = (
+        f"{looked} resized to {embed.image_size} × {embed.image_size} pixels and described by a frozen vision transformer ({embed.model}): "
+        f"{_FEATURES[settings.feature]} of {layer}. On {window}, one logistic regression with an L2 penalty per behaviour "
+        f"({', '.join(scored.behaviours)}) was trained on {rows}. "
+    )
+    chosen = "Penalties and decision thresholds were chosen by cross-validation inside the training part, per behaviour"
+    text += chosen + f", with all videos of an animal on the same side. {scored.sentence} "
+    side = scored.sides[0] if scored.sides else None
+    if side is not None:
+        each = [
+            f"{line.behaviour} {line.cell.f1:.2f}" + (f" ({scores.interval(line.cell)})" if scores.interval(line.cell) else "")
+            for line in side.lines
+            if line.cell.f1 is not None
+        ]
+        text += f"F1 per behaviour ({side.title.lower()}): {', '.join(each)}."
+    return text
+
+
+def _comparison(project: Project, shown: comparison.Shown) -> str:
+    which = (
+        "Only videos that nobody had annotated were compared."
+        if project.config.compare.videos == "unannotated"
+        else "Annotated videos entered with out-of-fold predictions."
+    )
+    return (
+        "For every animal the share of the time in which it was seen that was predicted as each behaviour was taken over all its videos; "
+        f"the animal is the unit. {which} {shown.caption} {' '.join(shown.sentences)}"
+    )
+
+
+def _seconds(project: Project, window: int) -> str:
+    step = project.config.analyse.step
+    return f" ({window * step:g} s)" if step else ""
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"

@@ -1,0 +1,258 @@
+"""The page's figures and tables as files for a paper: ``report/figures`` (SVG and PDF) and ``report/tables`` (CSV).
+
+Figures that a stage drew are copied. Those that exist on the page only are drawn here again from the same numbers, for print: white ground,
+type of 5 to 8 points, the page's colours. Same inputs, same bytes.
+"""
+
+from __future__ import annotations
+
+import io
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from foveate.groups.figure import UNDATED, save, style
+from foveate.report import ethograms, figures, scores, tracks
+from foveate.report.sources import Sources
+from foveate.schema import FoveateError
+from foveate.store import Artefact, write_aside, write_text
+
+COLOURS = ("#0072b2", "#d87a00", "#009e73", "#c973a8", "#d1492a", "#4a2c12", "#a39f98", "#56aee0", "#3f4d00", "#701a4a")
+"""``--b0`` to ``--b9`` of style.css, on white."""
+
+_INK, _MUTED, _FAINT, _TRUTH = "#1d2024", "#5b626c", "#e3e1da", "#33383f"
+_WIDTH, _TALLEST = 7.2, 9.6  # inches: the text of a page
+_LANE, _HEAD = 0.105, 0.36  # inches: height of a behaviour in an ethogram, and of what stands around it
+_LEFT = 1.15  # inches for names
+
+
+def write(
+    target: Artefact,
+    sources: Sources,
+    drawn: Sequence[ethograms.Timed],
+    budgets: Sequence[ethograms.Budget],
+    colours: Mapping[str, int],
+    scored: scores.Main | None,
+    followed: Sequence[tracks.Sheet],
+) -> list[dict[str, str | None]]:
+    """Write all figures and tables that the study has into the report's folder.
+
+    Returns:
+        Problems: files of other stages that are damaged and could not be copied.
+    """
+    folder = target.path("figures")
+    with style():
+        _ethograms(folder, drawn, colours)
+        if budgets:
+            _budgets(folder, budgets, colours)
+        if scored is not None and scored.sides:
+            _scores(folder, scored)
+        if followed:
+            _tracks(folder, followed)
+    _tables(target, budgets, colours, followed)
+    problems = []
+    for stage, item in (("probe", sources.probe), ("compare", "")):
+        if sources.has(stage, item):
+            problems += _copy(sources.get(stage, item), target)
+    return problems
+
+
+def _copy(made: Artefact, target: Artefact) -> list[dict[str, str | None]]:
+    """Figures and tables that a stage wrote, under its name."""
+    problems = []
+    for kind, place in ((".svg", "figures"), (".pdf", "figures"), (".csv", "tables")):
+        for name in made.files(kind):
+            try:
+                source = made.checked(name)
+            except FoveateError as error:
+                problems.append({"problem": error.problem, "file": str(error.file), "row": None, "remedy": error.remedy})
+                continue
+            with write_aside(target.path(place) / f"{made.stage}_{Path(name).name}") as aside:
+                shutil.copyfile(source, aside)
+    return problems
+
+
+def _ethograms(folder: Path, drawn: Sequence[ethograms.Timed], colours: Mapping[str, int]) -> None:
+    """As many recordings on a page as fit; one SVG a page, one PDF of all pages."""
+    pages: list[list[ethograms.Timed]] = []
+    height = _TALLEST + 1
+    for timed in drawn:
+        needed = _HEAD + _LANE * len(colours) * (2 if timed.truth is not None else 1)
+        if height + needed > _TALLEST:
+            pages.append([])
+            height = 0.0
+        pages[-1].append(timed)
+        height += needed
+    from matplotlib.backends.backend_pdf import PdfPages
+
+    if not pages:
+        return
+    buffer = io.BytesIO()
+    with PdfPages(buffer, metadata=UNDATED["pdf"]) as document:
+        for number, page in enumerate(pages, 1):
+            figure = _page(page, colours)
+            save(figure, folder / (f"ethograms_{number:03d}.svg" if len(pages) > 1 else "ethograms.svg"), pdf=False)
+            document.savefig(figure)
+    with write_aside(folder / "ethograms.pdf") as aside:
+        aside.write_bytes(buffer.getvalue())
+
+
+def _page(page: Sequence[ethograms.Timed], colours: Mapping[str, int]) -> Any:
+    """One set of axes in inches from the top left; a set for every recording would take ten times as long."""
+    lanes = [_LANE * len(colours) * (2 if timed.truth is not None else 1) for timed in page]
+    height = sum(lanes) + _HEAD * len(page) + 0.05
+    figure, axis = _canvas(_WIDTH, height)
+    wide, top = _WIDTH - _LEFT - 0.12, 0.0
+    for timed, tall in zip(page, lanes, strict=True):
+        who = timed.video if timed.subject == timed.video else f"{timed.video}, {timed.subject}"
+        axis.text(_LEFT, top + 0.13, who, fontsize=7, color=_INK, va="baseline")
+        top += 0.18
+        scale = wide / timed.duration if timed.duration else 0.0
+        _boxes(axis, timed.unseen, scale, top, tall, _FAINT)
+        row = tall / len(colours)
+        for place, (behaviour, colour) in enumerate(colours.items()):
+            at = top + place * row
+            axis.text(_LEFT - 0.06, at + row / 2, behaviour, fontsize=5.5, color=_INK, ha="right", va="center")
+            if timed.truth is not None:
+                _boxes(axis, timed.truth.get(behaviour, []), scale, at + 0.08 * row, 0.4 * row, _TRUTH)
+                _boxes(axis, timed.predicted.get(behaviour, []), scale, at + 0.52 * row, 0.4 * row, COLOURS[colour])
+            else:
+                _boxes(axis, timed.predicted.get(behaviour, []), scale, at + 0.1 * row, 0.8 * row, COLOURS[colour])
+        top += tall
+        axis.plot([_LEFT, _LEFT + wide], [top + 0.02] * 2, color=_MUTED, lw=0.5)
+        for tick in figures.ticks(timed.duration):
+            x = _LEFT + wide * tick.percent / 100
+            axis.plot([x, x], [top + 0.02, top + 0.045], color=_MUTED, lw=0.5)
+            side = "right" if tick.percent > 96 else "left" if tick.percent < 4 else "center"
+            axis.text(x, top + 0.06, tick.text, fontsize=5, color=_MUTED, ha=side, va="top")
+        top += _HEAD - 0.18
+    return figure
+
+
+def _boxes(axis: Any, intervals: Sequence[figures.Interval], scale: float, top: float, height: float, colour: str) -> None:
+    from matplotlib.collections import PolyCollection
+
+    corners = []
+    for start, stop in intervals:
+        left, right = _LEFT + start * scale, _LEFT + max(stop * scale, start * scale + 0.004)
+        corners.append([(left, top), (right, top), (right, top + height), (left, top + height)])
+    if corners:
+        axis.add_collection(PolyCollection(corners, facecolors=colour, edgecolors="none", antialiaseds=False))
+
+
+def _budgets(folder: Path, budgets: Sequence[ethograms.Budget], colours: Mapping[str, int]) -> None:
+    """A field of shares: animals down, behaviours across."""
+    ordered = sorted(budgets, key=lambda b: (b.groups, b.subject))
+    behaviours = [b for b in colours if any(b in budget.seconds for budget in ordered)]
+    wide, tall = (_WIDTH - _LEFT - 0.75) / max(6, len(behaviours)), 0.17
+    figure, axis = _canvas(_WIDTH, 0.75 + tall * len(ordered))
+    for column, behaviour in enumerate(behaviours):
+        axis.text(_LEFT + 0.7 + (column + 0.5) * wide, 0.55, behaviour, fontsize=6, ha="center", va="bottom", rotation=20)
+    for row, budget in enumerate(ordered):
+        top = 0.62 + row * tall
+        axis.text(_LEFT - 0.06, top + tall / 2, budget.subject, fontsize=6, ha="right", va="center", color=_INK)
+        axis.text(_LEFT, top + tall / 2, ", ".join(budget.groups), fontsize=5.5, va="center", color=_MUTED)
+        for column, behaviour in enumerate(behaviours):
+            share, left = budget.share(behaviour), _LEFT + 0.7 + column * wide
+            if share is None:
+                axis.text(left + wide / 2, top + tall / 2, "–", fontsize=6, ha="center", va="center", color=_MUTED)
+                continue
+            _bar(axis, left + 0.02, top + 0.02, (wide - 0.04) * share, tall - 0.04, COLOURS[colours[behaviour]], 0.45)
+            axis.text(left + wide - 0.05, top + tall / 2, f"{100 * share:.0f} %", fontsize=5.5, ha="right", va="center")
+    save(figure, folder / "time_budgets.svg")
+
+
+def _scores(folder: Path, scored: scores.Main) -> None:
+    """F1 of every behaviour with its interval, one row a behaviour, one mark a side."""
+    names = [line.behaviour for line in scored.sides[0].lines]
+    tall, wide = 0.24, _WIDTH - _LEFT - 1.6
+    figure, axis = _canvas(_WIDTH, 0.55 + tall * (len(names) + 1))
+    bottom = 0.1 + tall * (len(names) + 1)
+    for value in (0.0, 0.25, 0.5, 0.75, 1.0):
+        x = _LEFT + wide * value
+        axis.plot([x, x], [0.1, bottom], color=_FAINT, lw=0.6, zorder=0)
+        axis.text(x, bottom + 0.05, f"{value:g}", fontsize=6, ha="center", va="top", color=_MUTED)
+    axis.text(_LEFT + wide / 2, bottom + 0.19, "F1, 95 % interval", fontsize=6.5, ha="center", va="top", color=_INK)
+    for place, side in enumerate(scored.sides):
+        cells = {line.behaviour: line.cell for line in side.lines} | {"macro average": side.macro}
+        colour, mark = (COLOURS[0], "o") if place == 0 else (COLOURS[1], "D")
+        shift = (place - (len(scored.sides) - 1) / 2) * 0.3
+        for row, name in enumerate([*names, "macro average"]):
+            cell, y = cells.get(name), 0.1 + tall * (row + 0.5 + shift)
+            if cell is None or cell.f1 is None:
+                continue
+            if cell.low is not None and cell.high is not None:
+                axis.plot([_LEFT + wide * cell.low, _LEFT + wide * cell.high], [y, y], color=colour, lw=1)
+            axis.plot([_LEFT + wide * cell.f1], [y], mark, color=colour, ms=3.6)
+            if place == 0:
+                text = f"{cell.f1:.2f}" + (f"  ({scores.interval(cell)})" if scores.interval(cell) else "")
+                axis.text(_LEFT + wide + 0.12, y, text, fontsize=6, va="center", color=_INK)
+        axis.plot([_LEFT + wide + 0.14], [bottom + 0.09 + 0.14 * place], mark, color=colour, ms=3.6)
+        axis.text(_LEFT + wide + 0.22, bottom + 0.09 + 0.14 * place, side.title.lower(), fontsize=6, va="center", color=_INK)
+    for row, name in enumerate([*names, "macro average"]):
+        weight = "bold" if row == len(names) else "normal"
+        axis.text(_LEFT - 0.08, 0.1 + tall * (row + 0.5), name, fontsize=6.5, ha="right", va="center", weight=weight)
+    save(figure, folder / "recognition.svg")
+
+
+def _tracks(folder: Path, followed: Sequence[tracks.Sheet]) -> None:
+    """Share of analysed frames with the animal seen, per video."""
+    tall, wide = 0.13, _WIDTH - _LEFT - 0.6
+    figure, axis = _canvas(_WIDTH, 0.4 + tall * len(followed))
+    bottom = 0.05 + tall * len(followed)
+    for row, sheet in enumerate(followed):
+        top = 0.05 + row * tall
+        axis.text(_LEFT - 0.06, top + tall / 2, sheet.video, fontsize=5.5, ha="right", va="center", color=_INK)
+        _bar(axis, _LEFT, top + 0.02, wide * sheet.share_seen, tall - 0.04, COLOURS[0], 0.8)
+        axis.text(_LEFT + wide + 0.06, top + tall / 2, f"{100 * sheet.share_seen:.1f} %", fontsize=5.5, va="center")
+    axis.text(
+        _LEFT + wide / 2, bottom + 0.1, "analysed frames in which the animal was seen", fontsize=6.5, ha="center", va="top"
+    )
+    save(figure, folder / "tracks.svg")
+
+
+def _bar(axis: Any, left: float, top: float, width: float, height: float, colour: str, alpha: float) -> None:
+    from matplotlib.patches import Rectangle
+
+    axis.add_patch(Rectangle((left, top), width, height, facecolor=colour, alpha=alpha, edgecolor="none"))
+
+
+def _tables(
+    target: Artefact, budgets: Sequence[ethograms.Budget], colours: Mapping[str, int], followed: Sequence[tracks.Sheet]
+) -> None:
+    import pandas as pd
+
+    if budgets:
+        rows = [
+            (b.subject, ";".join(b.groups), b.videos, behaviour, *b.seconds[behaviour], b.share(behaviour))
+            for b in budgets
+            for behaviour in colours
+            if behaviour in b.seconds
+        ]
+        columns = ["subject", "group", "videos", "behaviour", "seconds", "seen_seconds", "share"]
+        _csv(target, "time_budgets.csv", pd.DataFrame(rows, columns=columns))
+    if followed:
+        lines = [
+            (sheet.video, sheet.group, f.view, f.subject, sheet.how, f.frames, f.seen, f.share_seen)
+            for sheet in followed
+            for f in sheet.followed
+        ]
+        columns = ["video", "group", "view", "subject", "followed_by", "analysed_frames", "seen_frames", "share_seen"]
+        _csv(target, "tracks.csv", pd.DataFrame(lines, columns=columns))
+
+
+def _csv(target: Artefact, name: str, table: Any) -> None:
+    write_text(target.path("tables") / name, table.to_csv(index=False, float_format="%.6g", lineterminator="\n"))
+
+
+def _canvas(width: float, height: float) -> tuple[Any, Any]:
+    """A figure and axes whose units are inches from the top left."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height))
+    axis = figure.add_axes((0, 0, 1, 1))
+    axis.set_xlim(0, width)
+    axis.set_ylim(height, 0)
+    axis.axis("off")
+    return figure, axis
