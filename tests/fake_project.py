@@ -317,6 +317,7 @@ def finish(project: Project, test: bool = False) -> None:
         facts = {
             "behaviours": list(behaviours),
             "train_videos": 6,
+            "groups": 6,
             "test_videos": 2 * test,
             "folds": 3,
             "problems": [],

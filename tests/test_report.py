@@ -61,6 +61,10 @@ class Page(HTMLParser):
         return [attributes for name, attributes in self.elements if name == tag]
 
 
+def contents(folder: Path) -> dict[Path, bytes]:
+    return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
 def made(project: Project) -> Page:
     return Page(report.run(project).path(report.PAGE).read_text(encoding="utf-8"))
 
@@ -101,11 +105,11 @@ def test_page_is_self_contained_and_well_formed(copy: Project) -> None:
 
 def test_same_inputs_same_bytes(copy: Project) -> None:
     first = report.run(copy)
-    before = {path.name: path.read_bytes() for path in first.folder.iterdir()}
+    before = contents(first.folder)
     assert first.complete()
     first.discard()
     second = report.run(copy)
-    assert {path.name: path.read_bytes() for path in second.folder.iterdir()} == before
+    assert contents(second.folder) == before
 
 
 def test_a_moved_project_has_the_same_page(copy: Project, tmp_path: Path) -> None:
