@@ -32,7 +32,7 @@ iteration ends when that is below this many nats per row."""
 
 MAX_ITERATIONS = 1000
 _MEMORY = 12  # pairs of L-BFGS
-_BLOCK = 4096  # rows of a design gathered at once
+_BLOCK = 512  # rows of a design gathered at once: in float64, so that memory stays small for long videos as well
 _DENSE = 1 << 25  # elements of a design that may be kept in memory (float64: 256 MiB)
 _LOGITS = 1 << 23  # logits (rows x problems) iterated on at once (float64: 64 MiB per array)
 _SKETCH = 512  # rows that the preconditioner is made of
@@ -63,7 +63,7 @@ class Windows:
         return Windows(self.vectors, self.index[rows])
 
     def blocks(self) -> Iterator[tuple[slice, Tensor]]:
-        """Float64 blocks ``[<= 4096, W * D]`` with the rows they stand for."""
+        """Float64 blocks ``[<= 512, W * D]`` with the rows they stand for."""
         for first in range(0, self.rows, _BLOCK):
             part = slice(first, min(first + _BLOCK, self.rows))
             yield part, torch.from_numpy(self.gather(part))
