@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import multiprocessing
 import os
+import sys
 import threading
 import time
 import traceback
@@ -18,6 +19,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
+from types import ModuleType
 from typing import Any, Protocol
 
 from foveate.schema import FoveateError
@@ -175,7 +177,7 @@ class _Worker:
         context = multiprocessing.get_context("spawn")
         self.pipe, theirs = context.Pipe()
         self.process = context.Process(target=_work, args=(folder, theirs, os.getpid()), daemon=True)
-        with _thread_limit(max(1, (os.cpu_count() or 1) // workers)):
+        with _thread_limit(max(1, (os.cpu_count() or 1) // workers)), _nameless_main():
             self.process.start()
         theirs.close()
 
@@ -183,6 +185,18 @@ class _Worker:
         self.pipe.close()
         self.process.terminate()
         self.process.join(5)
+
+
+@contextmanager
+def _nameless_main() -> Iterator[None]:
+    """A new process runs the calling script once more, up to its ``if __name__ == "__main__"``; a script without that line would start
+    everything again. Nothing of the script is needed there, so the child does not hear of it."""
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
 
 
 @contextmanager
