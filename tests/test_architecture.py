@@ -24,8 +24,9 @@ LAYERS = (
     ("groups",),
     ("report",),
     ("run",),
-    ("console",),
+    ("console", "results"),
     ("printed",),
+    ("api",),
     ("cli",),
     ("__main__",),
 )

@@ -76,7 +76,10 @@ def dataset(project: Project, video: Video, view: str | None = None, name: str =
         predicted = predicted.filter(pa.compute.equal(predicted["view"], ALL_VIEWS))
         behaviours = [column.removeprefix("prob_") for column in predicted.column_names if column.startswith("prob_")]
         content |= {
-            variable: ((*each, "behavior"), np.stack([_grid(predicted, f"{prefix}_{b}", frames.frame, subjects) for b in behaviours], 2))
+            variable: (
+                (*each, "behavior"),
+                np.stack([_grid(predicted, f"{prefix}_{b}", frames.frame, subjects) for b in behaviours], 2),
+            )
             for variable, prefix in (("probability", "prob"), ("label", "pred"))
         }
         content["label"] = (content["label"][0], content["label"][1].astype(np.int8))

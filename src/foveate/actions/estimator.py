@@ -82,25 +82,26 @@ class LinearProbe(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         from foveate.actions.selection import select
         from foveate.actions.windows import Moments
 
-        X = validate_data(self, X, dtype=(np.float32, np.float64))
-        truth = _labels(y, len(X))
+        vectors: NDArray[np.floating] = validate_data(self, X, dtype=(np.float32, np.float64))
+        rows = len(vectors)
+        truth = _labels(y, rows)
         if not len(self.strengths) or min(self.strengths) <= 0:
             raise ValueError("strengths must be positive numbers, at least one")
         if self.folds < 2:
             raise ValueError("folds must be at least 2")
-        blocks = min(len(X), BLOCKS_PER_FOLD * self.folds)
-        group = np.arange(len(X)) * blocks // len(X) if groups is None else np.asarray(groups)
-        if group.shape != (len(X),):
-            raise ValueError(f"groups has shape {group.shape}, but X has {len(X)} rows")
+        blocks = min(rows, BLOCKS_PER_FOLD * self.folds)
+        group = np.arange(rows) * blocks // rows if groups is None else np.asarray(groups)
+        if group.shape != (rows,):
+            raise ValueError(f"groups has shape {group.shape}, but X has {rows} rows")
         import pandas as pd
 
-        each = np.arange(len(X))
+        each = np.arange(rows)
         model = select(
-            _rows(X),
+            _rows(vectors),
             truth,
-            np.ones(len(X), dtype=bool),
+            np.ones(rows, dtype=bool),
             Moments(pd.DataFrame(index=each), each, each),
-            Strip(each.astype(np.float64), np.ones(len(X)), each),  # every row a stretch of its own: there is nothing to smooth
+            Strip(each.astype(np.float64), np.ones(rows), each),  # every row a stretch of its own: there is nothing to smooth
             np.unique(group, return_inverse=True)[1],
             tuple(self.strengths),
             self.folds,
@@ -119,8 +120,8 @@ class LinearProbe(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         from foveate.actions.logistic import logits
 
         check_is_fitted(self)
-        X = validate_data(self, X, dtype=(np.float32, np.float64), reset=False)
-        out = logits(_rows(X), self.coef_, self.intercept_)
+        vectors: NDArray[np.floating] = validate_data(self, X, dtype=(np.float32, np.float64), reset=False)
+        out = logits(_rows(vectors), self.coef_, self.intercept_)
         return out[:, 0] if self._one_label else out
 
     def predict_proba(self, X: ArrayLike) -> NDArray[np.float32]:

