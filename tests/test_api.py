@@ -134,6 +134,12 @@ def test_the_estimator_finds_the_probe_of_the_project(planted: Project) -> None:
         assert np.abs(own.coef_[0] - stage.weight[0, k]).max() < 1e-4
 
 
+def test_what_a_probe_is_asked_for_is_what_comes_back(planted: Project) -> None:
+    assert {"axis", "animals", "minutes", "f1"} <= set(fv.probe(planted, curve=True, workers=1).columns)
+    with pytest.raises(FoveateError, match="published"):
+        fv.probe(planted, windows=(1, 3))
+
+
 def test_names_that_look_like_numbers_stay_names(planted: Project) -> None:
     assert {"007", "NA"} <= set(fv.budgets(planted)["subject"])
     assert {"007", "NA"} <= set(fv.tracks(planted)["subject"])

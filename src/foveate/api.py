@@ -225,12 +225,43 @@ def embed(
 
 
 def probe(
-    project: Folder = ".", video: Sequence[str] = (), workers: int | None = None, progress: bool | None = None
+    project: Folder = ".",
+    video: Sequence[str] = (),
+    curve: bool = False,
+    recipe: Literal["foveate", "paper"] = "foveate",
+    windows: Sequence[int] = (),
+    workers: int | None = None,
+    progress: bool | None = None,
 ) -> pd.DataFrame:
-    """Train and score the probes on the annotated videos; returns ``scores`` of the default one."""
+    """Train and score the probes on the annotated videos.
+
+    Args:
+        curve: also draw the learning curve of the default probe: how its score grows with annotated animals and minutes. Fits many
+            probes; the report then shows it.
+        recipe: ``paper`` = train the published probe alone, in probes/paper, and set its scores side by side; its settings are those of
+            ``probe``, or of ``paper`` under ``baselines``.
+        windows: with recipe paper, try these widths, too: 1 3 5 7 9 11.
+
+    Returns:
+        ``scores`` of the default probe; with ``curve`` the learning curve (``actions.curve``), with recipe ``paper`` its scores side by
+        side (``actions.published``), with ``windows`` those of every width (``actions.window_sweep``).
+    """
+    from foveate.actions import curve as learning
+    from foveate.actions import probe as stage
+    from foveate.actions import window_sweep
+
     here = opened(project)
-    _do(here, "probe", video, workers, progress)
-    return scores(here)
+    if windows and recipe != "paper":
+        raise FoveateError("windows are tried with the published probe", remedy='add recipe="paper"')
+    _do(here, "probe", video, workers, progress, probe=stage.PAPER if recipe == "paper" else "")
+    if recipe == "paper" and not windows:
+        return csv_table(stage.artefact(here, stage.PAPER), "published.csv")
+    if not curve and not windows:
+        return scores(here)
+    with _show(progress)("windows" if windows else "curve", 1) as display:
+        bar = partial(display.update, "all")
+        made = window_sweep.run(here, windows, progress=bar) if windows else learning.run(here, progress=bar)
+    return csv_table(made, "windows.csv" if windows else "curve.csv")
 
 
 def predict(
@@ -286,7 +317,7 @@ def attend(
     if changed or video or clip or out:
         asked = {"settings": here.config.attend.changed(changed), "videos": tuple(video), "clip": clip}
         asked["out"] = Path(out).absolute() if out else None
-    _do(here, "attend", video, workers, progress, asked)
+    _do(here, "attend", video, workers, progress, attend=asked)
     return csv_table(attention.artefact(here, **asked), "focus_summary.csv")
 
 
@@ -315,12 +346,18 @@ def export(out: str | Path, to: Target = "boris", project: Folder = ".", video: 
 
 
 def _do(
-    project: Project, until: str, video: Sequence[str], workers: int | None, progress: bool | None, attend: Any = None
+    project: Project,
+    until: str,
+    video: Sequence[str],
+    workers: int | None,
+    progress: bool | None,
+    probe: str = "",
+    attend: dict[str, Any] | None = None,
 ) -> None:
     from foveate.run import run as run_stages
 
     names = [one.name for one in chosen(project, video)] if video else []
-    outcome = run_stages(project, until, names, workers, _show(progress), attend)
+    outcome = run_stages(project, until, names, workers, _show(progress), probe, attend)
     for error in {str(failure.error): failure.error for failure in outcome.failures}.values():
         _warn(error)
 
