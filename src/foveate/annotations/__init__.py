@@ -46,7 +46,7 @@ __all__ = [
     "run",
 ]
 
-VERSION = 2
+VERSION = 3
 Duration = Callable[[Video], float]
 Times = Callable[[Video], NDArray[np.float64]]
 
@@ -130,6 +130,16 @@ def load_labels(project: Project) -> Labels:
         intervals=source.table("intervals.parquet").to_pandas(),
         observed=source.table("observed.parquet").to_pandas(),
     )
+
+
+def covariates(project: Project) -> dict[str, dict[str, str]]:
+    """What the annotation files say of whole videos (BORIS: independent variables): video -> name in lower case -> value.
+
+    Empty where the labels are not finished. Columns of videos.csv and subjects.csv go before them wherever both are used.
+    """
+    source = artefact(project)
+    found: dict[str, dict[str, str]] = source.facts()["covariates"] if source.complete() else {}
+    return found
 
 
 def annotation_files(project: Project) -> list[Path]:
@@ -225,6 +235,7 @@ def _facts(project: Project, checked: Checked) -> dict[str, Any]:
         "seconds": seconds,
         "bouts": len(checked.bouts),
         "videos": list(dict.fromkeys(key[0] for key in checked.observed)),
+        "covariates": checked.covariates,
         "problems": [_plain(error, project) for error in checked.problems],
         "notes": [_plain(error, project) for error in checked.notes],
     }

@@ -22,15 +22,48 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from foveate.annotations.tables import Doubt, Entry, Kind, Reading, Span, Table, Videos, seconds
+from foveate.annotations.tables import Covariate, Doubt, Entry, Kind, Reading, Span, Table, Videos, seconds
 from foveate.project import Video
 from foveate.schema import FoveateError
 
 TABULAR = frozenset({"behavior", "behavior type", "time"})
 AGGREGATED = frozenset({"behavior", "start (s)", "stop (s)"})
 NO_FOCAL_SUBJECT = "No focal subject"
+OWN = frozenset(
+    {
+        "observation id",
+        "observation date",
+        "description",
+        "observation duration",
+        "observation type",
+        "source",
+        "time offset (s)",
+    }
+    | {
+        "coding duration",
+        "total duration",
+        "total length",
+        "media duration (s)",
+        "fps",
+        "fps (frame/s)",
+        "media file",
+        "media file path",
+    }
+    | {
+        "subject",
+        "observation duration by subject by observation",
+        "behavior",
+        "behavioral category",
+        "behavior type",
+        "status",
+    }
+    | {"time", "start (s)", "stop (s)", "duration (s)", "media file name", "comment", "comment start", "comment stop"}
+    | {f"image {what}{end}" for what in ("index", "file path") for end in ("", " start", " stop")}
+)
+"""Columns that BORIS itself names, in lower case; the others, modifiers apart, are the users' independent variables."""
 _NOTHING = ("", "NA", "Not found")
 _CODED = ("observation duration", "coding duration", "total duration", "total length")
+_MODIFIER = re.compile(r"modifiers?( #?\d+)?")
 _UNPAIRED = "in BORIS: Observations > Fix unpaired events, then save or export again"
 
 
@@ -123,10 +156,19 @@ def videos_named(table: Table, videos: Videos) -> set[str]:
 class _Reader:
     """Observations of one file, read as they are met, and what was found."""
 
-    def __init__(self, table: Table, videos: Videos, duration: Callable[[Video], float], known: Known | None = None) -> None:
+    def __init__(
+        self,
+        table: Table,
+        videos: Videos,
+        duration: Callable[[Video], float],
+        known: Known | None = None,
+        variables: Mapping[str, str] | None = None,
+    ) -> None:
         self.table, self.videos, self.duration, self.known = table, videos, duration, known
         self.out = Reading()
         self.observations: dict[tuple[str, str, str], Observation | None] = {}
+        self.variables = variables
+        self.foreign = [name for name in table.columns if name and name not in OWN and not _MODIFIER.fullmatch(name)]
 
     def complain(self, problem: str, row: int, remedy: str) -> None:
         self.out.problems.append(FoveateError(problem, file=self.table.path, row=row, remedy=remedy))
@@ -142,11 +184,20 @@ class _Reader:
         key = (name, source, cells.get("media duration (s)", ""))
         if key not in self.observations:
             try:
-                self.observations[key] = self._observe(name, row, cells)
+                seen = self.observations[key] = self._observe(name, row, cells)
+                self._covary(row, seen, cells)
             except FoveateError as error:
                 self.observations[key] = None
                 self.out.problems.append(error)
         return self.observations[key]
+
+    def _covary(self, row: int, seen: Observation, cells: Mapping[str, str]) -> None:
+        """The independent variables of an observation are covariates of its videos."""
+        videos = list({m.video.name: m.video for m in seen.media if m.video is not None}.values())
+        told = {name: cells.get(name, "").strip() for name in self.foreign} if self.variables is None else self.variables
+        for name, value in told.items():
+            if value not in _NOTHING:
+                self.out.covariates.extend(Covariate(row, video, name, value) for video in videos)
 
     def _observe(self, name: str, row: int, cells: Mapping[str, str]) -> Observation:
         found = _media(cells) if self.known is None else self.known.players
@@ -303,12 +354,21 @@ class _Event(NamedTuple):
     status: str
 
 
-def read_tabular(table: Table, videos: Videos, duration: Callable[[Video], float], known: Known | None = None) -> Reading:
-    """Tabular events: START and STOP rows are paired per observation, subject, behaviour and modifiers in order of time."""
-    reader = _Reader(table, videos, duration, known)
+def read_tabular(
+    table: Table,
+    videos: Videos,
+    duration: Callable[[Video], float],
+    known: Known | None = None,
+    variables: Mapping[str, str] | None = None,
+) -> Reading:
+    """Tabular events: START and STOP rows are paired per observation, subject, behaviour and modifiers in order of time.
+
+    ``variables`` are the independent variables where they are not columns of the table.
+    """
+    reader = _Reader(table, videos, duration, known, variables)
     ranges: dict[int, _Range] = {}
     events: dict[tuple[int, str, str, tuple[str, ...]], list[_Event]] = {}
-    modifiers = [name for name in table.columns if re.fullmatch(r"modifiers?( #?\d+)?", name)]
+    modifiers = [name for name in table.columns if _MODIFIER.fullmatch(name)]
     for row, cells in table.rows:
         seen = reader.observation(row, cells)
         if seen is None:

@@ -33,22 +33,25 @@ def is_legacy(source: Source) -> bool:
 
 
 def read_legacy(source: Source, given: Given) -> Reading:
-    return read_tabular(_table(source.path, source.text()), given.videos, given.duration)
+    table, variables = _table(source.path, source.text())
+    return read_tabular(table, given.videos, given.duration, variables=variables)
 
 
 def legacy_videos(source: Source, videos: Videos) -> set[str]:
-    return videos_named(_table(source.path, source.text()), videos)
+    return videos_named(_table(source.path, source.text())[0], videos)
 
 
 @lru_cache(maxsize=16)
-def _table(path: Path, text: str) -> Table:
+def _table(path: Path, text: str) -> tuple[Table, dict[str, str]]:
+    """Rows as BORIS writes them today, and the independent variables."""
     found = max((records(text, separator, path) for separator in SEPARATORS), key=lambda rows: max(len(r) for _, r in rows))
-    at = next((k for k, (_, cells) in enumerate(found) if cells[:1] and column(cells[0]) == "time"), None)
-    if at is None or not {column(cell) for cell in found[at][1]} >= _NEEDED:
+    starts = [k for k, (_, cells) in enumerate(found) if cells[:1] and column(cells[0]) == "time"]  # or a variable of that name
+    at = next((k for k in starts if {column(cell) for cell in found[k][1]} >= _NEEDED), None)
+    if at is None:
         raise FoveateError(
             "a BORIS export of version 8.12 or older without its table of events",
             file=path,
-            row=found[0][0] if at is None else found[at][0],
+            row=found[starts[0]][0] if starts else found[0][0],
             remedy="the table starts with Time and has the columns Behavior and Status; export the events again",
         )
     about = _about(found[:at])
@@ -56,7 +59,17 @@ def _table(path: Path, text: str) -> Table:
     rows = tuple(
         (number, {_RENAMED.get(name, name): cell for name, cell in cells.items()} | about) for number, cells in table.rows
     )
-    return Table(path, tuple(_RENAMED.get(name, name) for name in table.columns), rows, table.cells)
+    return Table(path, tuple(_RENAMED.get(name, name) for name in table.columns), rows, table.cells), _variables(found[:at])
+
+
+def _variables(found: Sequence[tuple[int, list[str]]]) -> dict[str, str]:
+    """Independent variables: the rows after ``independent variables`` and its header ``variable, value``."""
+    names = [column(cells[0]) if cells else "" for _, cells in found]
+    if "independent variables" not in names:
+        return {}
+    rows = found[names.index("independent variables") + 1 :]
+    pairs = [(column(cells[0]), cells[1].strip()) for _, cells in rows if len(cells) > 1 and cells[0].strip()]
+    return {name: value for name, value in pairs if (name, value) != ("variable", "value")}
 
 
 def _about(found: Sequence[tuple[int, list[str]]]) -> dict[str, str]:

@@ -16,7 +16,7 @@ from typing import Any
 
 from foveate.annotations.boris import Known, Players, read_tabular
 from foveate.annotations.source import Given, Source, maybe_json
-from foveate.annotations.tables import Reading, Table, Videos
+from foveate.annotations.tables import Reading, Table, Videos, column
 from foveate.schema import FoveateError
 
 _COLUMNS = ("observation id", "subject", "behavior", "modifiers", "behavior type", "time", "time offset (s)")
@@ -44,6 +44,7 @@ def read_project(source: Source, given: Given) -> Reading:
         out.entries.extend(reading.entries)
         out.spans.extend(reading.spans)
         out.doubts.extend(reading.doubts)
+        out.covariates.extend(reading.covariates)
         out.problems.extend(_of(name, error) for error in reading.problems)
         out.notes.extend(_of(name, error) for error in reading.notes)
     return out
@@ -89,7 +90,8 @@ def _read(source: Source, given: Given, name: str, observation: Any, states: Map
         values = (name, subject, behaviour, modifiers, status, "" if time is None else repr(time), str(offset))
         rows.append((row, dict(zip(_COLUMNS, values, strict=True))))
     known = Known(_players(observation), _offsets(observation), _interval(observation), refused)
-    return read_tabular(Table(source.path, _COLUMNS, tuple(rows), {}), given.videos, given.duration, known)
+    table = Table(source.path, _COLUMNS, tuple(rows), {})
+    return read_tabular(table, given.videos, given.duration, known, _variables(observation))
 
 
 def _events(events: list[Any]) -> Iterator[tuple[int, float | None, tuple[str, str, str], str]]:
@@ -124,6 +126,13 @@ def _players(observation: Any) -> Players:
     while out and not out[-1]:
         out.pop()
     return out
+
+
+def _variables(observation: Mapping[str, Any]) -> dict[str, str]:
+    """Independent variables, by the lower-case names that a table would have."""
+    found = observation.get("independent_variables")
+    values = found.items() if isinstance(found, dict) else ()
+    return {column(str(name)): str(value) for name, value in values if isinstance(value, str | int | float)}
 
 
 def _info(observation: Mapping[str, Any], name: str) -> Mapping[str, Any]:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from foveate.annotations.tables import Entry, Kind, Reading, Span, file_name
+from foveate.annotations.tables import Covariate, Entry, Kind, Reading, Span, file_name
 from foveate.project import VIDEOS, Project, Video
 from foveate.schema import FoveateError
 
@@ -43,6 +43,7 @@ class Checked:
     behaviours: tuple[str, ...] = ()
     problems: list[FoveateError] = field(default_factory=list)
     notes: list[FoveateError] = field(default_factory=list)
+    covariates: dict[str, dict[str, str]] = field(default_factory=dict)  # video -> name -> value
 
 
 @dataclass(frozen=True)
@@ -91,6 +92,7 @@ def check(
                 continue
             if bout is not None:
                 bouts.append(bout)
+    _covary(readings, out)
     out.bouts.extend(_joined(bouts, project, out.notes))
     listed = project.config.behaviours
     behaviours = listed or _by_duration(out.bouts)
@@ -110,6 +112,30 @@ def check(
         problems=grouped(out.problems),
         notes=grouped(out.notes),
     )
+
+
+def _covary(readings: Sequence[tuple[Path, Reading]], out: Checked) -> None:
+    """Covariates by video; one that two files tell differently is told of and left out."""
+    first: dict[tuple[str, str], tuple[Path, Covariate]] = {}
+    torn: set[tuple[str, str]] = set()
+    for path, reading in readings:
+        for told in reading.covariates:
+            key = (told.video.name, told.name)
+            where, before = first.setdefault(key, (path, told))
+            if before.value != told.value and key not in torn:
+                torn.add(key)
+                out.notes.append(
+                    FoveateError(
+                        f"{told.name!r} of video {told.video.name!r} is {told.value!r} here and {before.value!r} in {where.name}, row "
+                        f"{before.row}, so it is not used as a covariate",
+                        file=path,
+                        row=told.row,
+                        remedy="correct one of them, or give the column in videos.csv",
+                    )
+                )
+    for key, (_, told) in sorted(first.items()):
+        if key not in torn:
+            out.covariates.setdefault(told.video.name, {})[told.name] = told.value
 
 
 def _observe(

@@ -67,6 +67,16 @@ class Doubt:
 
 
 @dataclass(frozen=True)
+class Covariate:
+    """Something a file says of a whole video (BORIS: an independent variable); ``name`` in lower case."""
+
+    row: int
+    video: Video
+    name: str
+    value: str
+
+
+@dataclass(frozen=True)
 class Reading:
     """What one file says."""
 
@@ -75,6 +85,7 @@ class Reading:
     doubts: list[Doubt] = field(default_factory=list)
     problems: list[FoveateError] = field(default_factory=list)
     notes: list[FoveateError] = field(default_factory=list)
+    covariates: list[Covariate] = field(default_factory=list)
 
 
 @dataclass(frozen=True)

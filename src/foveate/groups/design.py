@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from foveate.actions import predict
 from foveate.annotations import artefact as labels_artefact
+from foveate.annotations import covariates as independent_variables
 from foveate.project import CONFIG, SUBJECTS, VIDEOS, Project, Video
 from foveate.schema import FoveateError
 
@@ -154,10 +155,13 @@ def _check_covariates(project: Project) -> None:
         known |= dict.fromkeys(cells)
     for video in project.videos:
         known |= dict.fromkeys(video.covariates)
+    for told in independent_variables(project).values():
+        known |= dict.fromkeys(told)
     for name in project.config.compare.covariates:
         if name not in known:
             raise FoveateError(
-                f"compare.covariates names {name!r}, which is no column of {SUBJECTS} or {VIDEOS}; there: {', '.join(known)}",
+                f"compare.covariates names {name!r}, which is no column of {SUBJECTS} or {VIDEOS}, and no independent variable of the "
+                f"annotations; there: {', '.join(known)}",
                 file=project.folder / CONFIG,
                 remedy="correct the name, or add the column",
             )
@@ -170,7 +174,9 @@ def _check_covariates(project: Project) -> None:
 def covariates(project: Project, video: Video, subject: str) -> dict[str, str]:
     """The covariates that foveate.yaml asks for, of one animal in one video; empty text where there is none.
 
-    What subjects.csv says of the animal goes before what videos.csv says of the video.
+    What subjects.csv says of the animal goes before what videos.csv says of the video, and that before independent variables of BORIS.
     """
-    of_subject, of_video = project.subjects.get(subject, {}), {**video.covariates, "session": video.session}
+    told = independent_variables(project).get(video.name, {})
+    given = {name: value for name, value in video.covariates.items() if value}
+    of_subject, of_video = project.subjects.get(subject, {}), {**told, **given, "session": video.session}
     return {name: of_subject.get(name) or of_video.get(name, "") for name in project.config.compare.covariates}
