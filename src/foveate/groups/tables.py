@@ -34,11 +34,25 @@ def test_columns(groups: int) -> tuple[str, ...]:
     ``note`` says why.
 
     Secondary, never starred: ``q_bh`` (Benjamini and Hochberg); ``t``, ``t_df``, ``p_t`` of Welch's test (of pairs: Student's); Hedges' g
-    with a bootstrap interval; ``boot_low`` and ``boot_high``, the bootstrap interval of ``effect``; ``p_videos``, the rank test with videos
+    with the interval of the noncentral t distribution (of pairs: a bootstrap); ``g_boot_*`` and ``boot_*``, the bootstrap intervals of
+    ``g`` and ``effect``, which are too narrow for few animals; ``p_videos``, the rank test with videos
     for units, as the publication aggregates: videos of one animal are not independent, so it is too small.
     """
     of = [f"{name}_{k + 1}" for name in ("group", "n", "mean", "median") for k in range(groups)]
-    more = ("q_bh", "t", "t_df", "p_t", "g", "g_low", "g_high", "boot_low", "boot_high", "p_videos")
+    more = (
+        "q_bh",
+        "t",
+        "t_df",
+        "p_t",
+        "g",
+        "g_low",
+        "g_high",
+        "g_boot_low",
+        "g_boot_high",
+        "boot_low",
+        "boot_high",
+        "p_videos",
+    )
     videos = [f"videos_{k + 1}" for k in range(groups)]
     return (
         *("behaviour", "tested", *of, *_TESTED, "p_holm", "significant", "mark", "smallest_p", *_EFFECT),
@@ -166,12 +180,14 @@ def _means(s: Sample, draws: int, seed: int) -> dict[str, Any]:
     x, y = s.values
     if s.paired:
         test = statistics.paired_t(x - y)
-        g, interval = effects.paired_g(x, y), effects.paired_g_bootstrap(x, y, draws, seed)
+        g, boot = effects.paired_g(x, y), effects.paired_g_bootstrap(x, y, draws, seed)
+        interval = boot
     else:
         test = statistics.welch(x, y)
-        g, interval = effects.hedges_g(x, y), effects.hedges_g_bootstrap(x, y, draws, seed)
+        g, boot = effects.hedges_g(x, y), effects.hedges_g_bootstrap(x, y, draws, seed)
+        interval = effects.hedges_g_interval(x, y)
     row = {"t": test.t, "t_df": test.df, "p_t": test.p} if test else {}
-    return row | {"g": g, "g_low": interval[0], "g_high": interval[1]}
+    return row | {"g": g, "g_low": interval[0], "g_high": interval[1], "g_boot_low": boot[0], "g_boot_high": boot[1]}
 
 
 def _videos(table: pd.DataFrame, groups: Sequence[str], seed: int) -> dict[str, Any]:

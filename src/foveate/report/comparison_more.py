@@ -132,7 +132,7 @@ def _otherwise(tested: Sequence[Row], groups: Sequence[str], facts: Mapping[str,
     texts = [
         "The same shares, tested in other usual ways. q: false discovery rate after Benjamini and Hochberg"
         + (f"; {'t test of the pairs' if paired else 'Welch'}: t test of the means; Hedges' g: difference of the means in standard "
-           "deviations, with a bootstrap interval over animals" if two else "")
+           "deviations, with a 95 % interval" if two else "")
         + ".",
         "The last column takes every video for an independent unit, as the publication that this follows aggregates them ("
         + ", ".join(f"{tested[0][f'videos_{k}']} {group}" for k, group in enumerate(groups, 1))
