@@ -95,7 +95,9 @@ def test_few_annotated_animals_are_pooled_and_it_says_so() -> None:
     assert same.loc[0, "p"] == pytest.approx(theirs.pvalue) == same.loc[0, "p_holm"]
     naive, nothing = corrected.tables(PREDICTED, known(x=1), ("x", "y"))
     assert naive["corrected"].isna().all() and naive["naive"].notna().all() and not len(nothing)
-    assert (own[["naive_low", "corrected_low"]] >= 0).all(axis=None) and (own[["naive_high", "corrected_high"]] <= 1).all(axis=None)
+    assert (own[["naive_low", "corrected_low"]] >= 0).all(axis=None) and (own[["naive_high", "corrected_high"]] <= 1).all(
+        axis=None
+    )
 
 
 def test_an_error_of_one_group_is_taken_out() -> None:

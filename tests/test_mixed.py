@@ -100,7 +100,7 @@ def test_what_cannot_be_fitted_says_why() -> None:
     with pytest.raises(mixed.Unfit, match="cannot be told apart"):
         mixed.design_of(table, GROUPS, ("farm",))
     table["name"] = table["subject"]
-    with pytest.raises(mixed.Unfit, match="cannot be told apart|too few"):
+    with pytest.raises(mixed.Unfit, match=r"cannot be told apart|too few"):
         mixed.design_of(table, GROUPS, ("name",))
     with pytest.raises(mixed.Unfit, match="too few"):
         mixed.design_of(rows(2, 3), GROUPS, ())

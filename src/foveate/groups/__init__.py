@@ -43,7 +43,14 @@ if TYPE_CHECKING:
 
     from foveate.groups.measures import Recording
 
-VERSION = 2
+VERSION = 3
+
+NAMES = {
+    "mann-whitney": "Mann-Whitney U test",
+    "wilcoxon": "Wilcoxon signed-rank test of the pairs",
+    "kruskal-wallis": "Kruskal-Wallis test",
+}
+"""Of the primary tests, as tests.csv calls them."""
 
 
 @remembered
@@ -285,18 +292,11 @@ def _draw(
     draw(panels, chosen.groups, sizes, note, target.path("figure.svg"), target.path("figure.png"), chosen.paired)
 
 
-TEST_NAMES = {
-    "mann-whitney": "Mann-Whitney U test",
-    "wilcoxon": "Wilcoxon signed-rank test of the pairs",
-    "kruskal-wallis": "Kruskal-Wallis test",
-}
-
-
 def _footnote(tests: pd.DataFrame, alpha: float) -> str:
     used = tests["test"].dropna().tolist()
     exact = "exact " if bool((tests["exact"].dropna() == 1).all()) else ""
     sided = "" if "kruskal-wallis" in used else "two-sided "
-    words = f"{sided}{exact}{TEST_NAMES[used[0]]}" if used else "nothing was tested"
+    words = f"{sided}{exact}{NAMES[used[0]]}" if used else "nothing was tested"
     limits = [f"* p < {alpha:g}", "** p < 0.01", "*** p < 0.001", "n.s. not significant"]
     legend = ", ".join(text.replace(" ", "\u00a0") for text in limits)  # none of them is broken over two lines
     over = f"{len(used)} behaviour{'' if len(used) == 1 else 's'}"

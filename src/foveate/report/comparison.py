@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from foveate.groups import NAMES
 from foveate.project import Project
 from foveate.report.comparison_more import Cell, Head, More, Picture, load_more, p_text, picture, share, signed
 from foveate.report.scores import POOR, Main
@@ -15,12 +16,8 @@ from foveate.spreadsheet import read_csv
 
 Row = Mapping[str, str]
 
-STATISTICS = {
-    "mann-whitney": ("Mann-Whitney U test", "U"),
-    "wilcoxon": ("Wilcoxon signed-rank test of the pairs", "W+"),
-    "kruskal-wallis": ("Kruskal-Wallis test", "H"),
-}
-"""Name of the primary test, and of its statistic."""
+LETTERS = {"mann-whitney": "U", "wilcoxon": "W+", "kruskal-wallis": "H"}
+"""Of the primary test's statistic."""
 
 
 @dataclass(frozen=True)
@@ -101,7 +98,7 @@ def _load(sources: Sources, colours: Mapping[str, int], scored: Main) -> tuple[S
 def _caption(tested: Sequence[Row], groups: Sequence[str], facts: Mapping[str, Any]) -> str:
     exact = "exact " if all(row["exact"] == "1" for row in tested) else ""
     sided = "" if len(groups) > 2 else "two-sided "
-    test = STATISTICS[facts["test"]][0] if facts["test"] else "no test"
+    test = NAMES.get(facts["test"], "no test")
     n = facts["animals"]
     who = f"{n[0]} pairs" if facts["paired"] else ", ".join(f"{size} {group}" for size, group in zip(n, groups, strict=True))
     words = f"{sided}{exact}{test} per behaviour over animals ({who}), "
@@ -122,11 +119,11 @@ def _caption(tested: Sequence[Row], groups: Sequence[str], facts: Mapping[str, A
 
 def _heads(groups: Sequence[str], facts: Mapping[str, Any]) -> list[Head]:
     effect = "Epsilon squared" if len(groups) > 2 else "Rank-biserial correlation" if facts["paired"] else "Cliff's delta"
-    name, letter = STATISTICS.get(facts["test"], ("", "Statistic"))
+    letter = LETTERS.get(facts["test"], "Statistic")
     return [
         Head("Behaviour"),
         *(Head(f"Median {group}", "share of the time in which the animal was seen") for group in groups),
-        Head(letter, f"of {groups[0]}" if letter == "U" else name),
+        Head(letter, f"of {groups[0]}" if letter == "U" else NAMES.get(facts["test"], "")),
         Head("p"),
         Head("p corrected", "Holm"),
         Head(effect, "with 95 % interval"),
