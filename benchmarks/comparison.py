@@ -257,7 +257,7 @@ def draw(name: str, cell: dict[str, Any], path: Path) -> None:
             name
         ](figure, cell["rows"])
         figure.tight_layout()
-        save(figure, path)
+        save(figure, path, pdf=False)
 
 
 BLUE, RED, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#666666"

@@ -231,11 +231,15 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Project:
         noise=0.3,
         settings={"compare": {"bootstrap": 500}},
     )
+    finish(project)
+    return project
+
+
+def finish(project: Project) -> None:
     probe.run(project)
     for video in project.videos:
         predict.run(project, video)
     groups.run(project)
-    return project
 
 
 def results(project: Project) -> pd.DataFrame:
@@ -337,7 +341,102 @@ def test_an_animal_in_both_groups(study: Project, tmp_path: Path) -> None:
     project = with_groups(study, tmp_path / "both", {"v14": "treated"})
     with pytest.raises(FoveateError, match="animal 'c0' is in both groups") as caught:
         groups.artefact(project)
-    assert caught.value.row == 16 and "paired" in str(caught.value.remedy)
+    assert caught.value.row == 16 and "1 of 10" in str(caught.value.remedy)
+    change = {"v14": "treated", "v15": "sham", "v4": "sham"}
+    three = with_groups(study, tmp_path / "several", change)
+    with pytest.raises(FoveateError, match="animal 'c0' is in several groups") as caught:
+        groups.artefact(three)
+    assert "compared as pairs" in str(caught.value.remedy)
+
+
+def test_the_same_animals_in_both_groups_are_compared_with_themselves(tmp_path: Path) -> None:
+    """Six animals before and after; two more stand in one group only."""
+    both = [[f"a{k}"] for k in range(6)]
+    project = probed.make(
+        tmp_path / "pairs",
+        [["k1"], ["k2"], ["k3"], *both, *both, ["b"], ["c"]],
+        groups=["before", "after", "before", *["before"] * 6, *["after"] * 6, "before", "after"],
+        annotated=3,
+        more={"before": {"eat": 2.0}, "after": {"eat": 0.5}},
+        noise=0.3,
+        settings={"compare": {"bootstrap": 500}},
+    )
+    finish(project)
+    facts, table = groups.artefact(project).facts(), results(project)
+    assert facts["paired"] and facts["test"] == "wilcoxon" and facts["animals"] == [6, 6]
+    assert facts["smallest_p"] == 2 / 2**6 and any("out of the pairs: b, c" in note for note in facts["notes"])
+    assert any("smallest p that 6 pairs can reach" in note for note in facts["notes"])
+    eat = table.loc["eat"]
+    shares = pd.read_csv(groups.artefact(project).checked("proportions.csv")).query("behaviour == 'eat'")
+    wide = shares.pivot(index="subject", columns="group", values="share")
+    assert len(wide) == 6 and eat["p"] == pytest.approx(scipy.stats.wilcoxon(wide["before"], wide["after"]).pvalue)
+    assert eat["effect_name"] == "rank-biserial" and eat["effect"] > 0.5 and eat["n_1"] == eat["n_2"] == 6
+    assert eat["p_t"] == pytest.approx(scipy.stats.ttest_rel(wide["before"], wide["after"]).pvalue)
+    assert (eat["videos_1"], eat["videos_2"]) == (6, 6) and eat["p_videos"] == pytest.approx(
+        scipy.stats.mannwhitneyu(wide["before"], wide["after"], method="exact").pvalue
+    )
+    differences = pd.read_csv(groups.artefact(project).checked("corrected_differences.csv")).set_index("behaviour")
+    naive = scipy.stats.ttest_rel(wide["before"], wide["after"])  # one annotated animal of a group: pooled, it is on both sides
+    assert differences.loc["eat", "p"] == pytest.approx(naive.pvalue, rel=1e-6)
+
+
+def test_three_groups(study: Project, tmp_path: Path) -> None:
+    project = with_groups(study, tmp_path / "three", {f"v{k}": "sham" for k in (6, 7, 8, 13)})
+    groups.run(project)
+    facts, table = groups.artefact(project).facts(), results(project)
+    assert facts["groups"] == ["control", "treated", "sham"] and facts["animals"] == [2, 4, 4]
+    assert facts["test"] == "kruskal-wallis" and facts["smallest_p"] == pytest.approx(statistics.smallest_p(2, 4, 4))
+    shares = pd.read_csv(groups.artefact(project).checked("proportions.csv")).query("behaviour == 'eat'")
+    parts = [shares.loc[shares["group"] == group, "share"] for group in facts["groups"]]
+    assert table.loc["eat", "statistic"] == pytest.approx(scipy.stats.kruskal(*parts).statistic)
+    assert table.loc["eat", "effect"] == pytest.approx(table.loc["eat", "statistic"] / 9)
+    pairs = pd.read_csv(groups.artefact(project).checked("pairs.csv"))
+    assert len(pairs) == 3 * 3 and (pairs["p_holm"] >= pairs["p"]).all()
+    two = pairs[(pairs["behaviour"] == "eat") & (pairs["group_1"] == "control") & (pairs["group_2"] == "sham")].iloc[0]
+    assert two["delta"] == pytest.approx(effects.cliffs_delta(parts[0], parts[2]))
+    assert not groups.artefact(project).has("corrected_differences.csv")
+
+
+def test_sessions_covariates_and_bins(study: Project, tmp_path: Path) -> None:
+    """c0 and t0 have two videos, so there are repeated sessions; age stands in subjects.csv."""
+    project = with_groups(study, tmp_path / "more", {}, {"bin": 15, "covariates": ["age"], "bootstrap": 200})
+    with pytest.raises(FoveateError, match="names 'age', which is no column") as caught:
+        groups.artefact(project)
+    assert caught.value.file == project.folder / "foveate.yaml"
+    animals = [f"{g}{k}" for g in "ct" for k in range(5)] + ["k1", "k2", "k3", "k4"]
+    rows = [f"{animal},{3 + k % 4 if animal != 'c1' else ''}" for k, animal in enumerate(animals)]
+    write_text(project.folder / "subjects.csv", "subject,age\n" + "\n".join(rows) + "\n")
+    project = Project.load(project.folder)
+    groups.run(project)
+    done = groups.artefact(project)
+    model = pd.read_csv(done.checked("mixed.csv")).set_index(["behaviour", "term"])
+    assert model.loc[("eat", "group treated"), "estimate"] < 0 and model.loc[("eat", "group treated"), "rows"] == 11
+    assert model.loc[("eat", "age"), "animals"] == 9 and (model["model"] == "mixed").all()
+    assert any("covariate is empty: c1" in note for note in done.facts()["notes"])
+    bins = pd.read_csv(done.checked("bins.csv"))
+    assert bins["bin"].max() == 2 and {"bins.svg", "transitions.svg", "corrected.svg"} <= set(done.files())
+    whole = pd.read_csv(done.checked("proportions.csv"))
+    summed = bins.groupby(["subject", "behaviour"])["seconds"].sum()
+    for row in whole.itertuples():
+        assert summed[row.subject, row.behaviour] == pytest.approx(row.seconds, abs=1e-5)
+    secondary = pd.read_csv(done.checked("secondary.csv"))
+    assert (secondary["measure"] == "share_in_bin").sum() == 9 and "mark" not in secondary.columns
+    write_text(project.folder / "subjects.csv", "subject,age\n" + "\n".join(rows).replace("c0,3", "c0,9") + "\n")
+    assert not groups.artefact(Project.load(project.folder)).complete()  # another age is another comparison
+
+
+def test_errors_of_the_annotated_videos_are_carried_in(study: Project) -> None:
+    done = groups.artefact(study)
+    table = pd.read_csv(done.checked("corrected.csv")).set_index(["behaviour", "group"])
+    assert (table["rectifier"] == "pooled").all() and (table["annotated_animals"] == 4).all()
+    shares = pd.read_csv(done.checked("proportions.csv"))
+    naive = shares.query("behaviour == 'eat' and group == 'treated'")["share"].mean()
+    folds = probe.artefact(study).table("folds.parquet").to_pandas().query("view == '*' and true_eat != -1")
+    errors = (folds["true_eat"].astype(float) - folds["pred_eat"]).groupby(folds["subject"]).mean()
+    row = table.loc[("eat", "treated")]
+    assert len(errors) == 4 and row["naive"] == pytest.approx(naive) and row["error"] == pytest.approx(errors.mean(), abs=1e-6)
+    assert row["corrected"] == pytest.approx(naive + errors.mean(), abs=1e-6)
+    assert row["corrected_high"] - row["corrected_low"] > row["naive_high"] - row["naive_low"]
 
 
 def test_no_unannotated_video(study: Project, tmp_path: Path) -> None:

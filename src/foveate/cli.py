@@ -135,45 +135,12 @@ def predict(options: Annotated[Options, tyro.conf.arg(name="")] = Options()) -> 
 
 def compare(options: Annotated[Options, tyro.conf.arg(name="")] = Options()) -> int:
     """Compare the groups of animals."""
+    from foveate import printed
+
     code = _run(options, "compare")
     if not options.json:
-        _tests(options.project)
+        printed.tests(options.project)
     return code
-
-
-def _tests(folder: Path) -> None:
-    """The primary tests in 80 columns, what they could show at all, and where the rest is."""
-    from foveate import console
-    from foveate.groups import NAMES, artefact
-    from foveate.project import Project, read_csv
-
-    project = Project.load(folder)
-    try:
-        found = artefact(project)
-    except FoveateError:  # the run has said why
-        return
-    if not found.complete():
-        return
-    facts, groups = found.facts(), found.facts()["groups"]
-    rows = [cells for _, cells in read_csv(found.checked("tests.csv"), ("behaviour",))]
-    effect = next((row["effect_name"] for row in rows if row["effect_name"]), "effect")
-    columns = ["behaviour", *(f"{group} %" for group in groups), "p", "p Holm", effect, "95 % interval", "result"]
-    shown: list[list[object]] = []
-    for row in rows:
-        medians = [f"{100 * float(row[f'median_{k + 1}']):.1f}" for k in range(len(groups))]
-        if row["tested"] == "1":
-            p = [f"{float(row[name]):.2g}" if float(row[name]) < 0.1 else f"{float(row[name]):.2f}" for name in ("p", "p_holm")]
-            interval = f"{float(row['effect_low']):+.2f} to {float(row['effect_high']):+.2f}"
-            shown.append([row["behaviour"], *medians, *p, f"{float(row['effect']):+.2f}", interval, row["mark"]])
-        else:
-            shown.append([row["behaviour"], *medians, *[""] * 4, "not tested"])
-    n = facts["animals"]
-    who = f"{n[0]} pairs" if facts["paired"] else ", ".join(f"{size} {group}" for size, group in zip(n, groups, strict=True))
-    title = f"{NAMES.get(facts['test'], 'nothing tested')}; {who} (animals, not videos); medians"
-    console.table(columns, shown, title=title)
-    for note in facts["notes"]:
-        console.out.print(f"· {note}", markup=False)
-    console.out.print(f"figure and all tables: {found.folder.relative_to(project.folder).as_posix()}\n", markup=False)
 
 
 def attend(

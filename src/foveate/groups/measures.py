@@ -141,13 +141,13 @@ def proportions(found: Sequence[Recording]) -> tuple[pd.DataFrame, list[str]]:
 
 
 def per_animal(found: Sequence[Recording]) -> pd.DataFrame:
-    """Columns ``MEASURES``: every animal in every group, all its sessions together (``*``) and, where it has several, each."""
+    """Columns ``MEASURES``: every animal in every group, all its sessions together (``*``) and each."""
     import pandas as pd
 
     rows = []
     for (group, subject), parts in _by(found, lambda r: (r.group, r.subject)).items():
         sessions = _by(parts, lambda r: r.session)
-        for session, own in {ALL_SESSIONS: parts, **(sessions if len(sessions) > 1 else {})}.items():
+        for session, own in {ALL_SESSIONS: parts, **sessions}.items():
             seen = [r for r in own if r.seen > 0]
             for behaviour in own[0].seconds if seen else ():
                 rows.append((group, subject, session, behaviour, *_measured(seen, behaviour)))
