@@ -297,11 +297,16 @@ class Published:
 
 def load(project: Project, name: str = probe.PAPER) -> Published | None:
     """The scores of a finished probe of recipe ``paper``, None where there is none."""
+    if probe.settings_of(project, name).recipe != "paper":
+        return None
+    found = probe.artefact(project, name)
+    return read(found) if found.complete() else None
+
+
+def read(found: Artefact) -> Published:
+    """The scores of a finished artefact."""
     import pandas as pd
 
-    found = probe.artefact(project, name)
-    if not found.complete() or probe.settings_of(project, name).recipe != "paper":
-        return None
     table = pd.read_csv(found.checked("published.csv"))
     table = table[(table["behaviour"] == MACRO) & (table["scored"] == 1)]
     fields = ("score", "rows_of", "f1", "f1_low", "f1_high", "rows", "videos")
