@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from foveate import report
-from foveate.actions import curve
+from foveate.actions import curve, probe, window_sweep
+from foveate.actions import published as recipe
 from foveate.project import Project, read_csv
 from foveate.report import page, sources
 from foveate.schema import FoveateError
@@ -186,6 +187,37 @@ def test_bouts_probabilities_and_the_curve_are_those_of_the_tables(copy: Project
     assert any(
         svg.get("aria-label") == "Macro F1 against annotated animals: 2 animals 0.50, 4 animals 0.70" for svg in page.all("svg")
     )
+
+
+def test_the_published_probe_is_shown_once_it_is_there(copy: Project) -> None:
+    assert "published probe" not in made(copy).text("scores")
+    values = [
+        ("honest", "cv", 0.5),
+        ("paper", "cv", 0.56),
+        ("random_frames", "cv", 0.71),
+        ("honest", "test", 0.4),
+        ("paper", "test", 0.47),
+    ]
+    rows = [
+        f"{score},{side},{b},1,{f1},{f1 - 0.1:.2f},{f1 + 0.1:.2f},last,0.1,90,30,3,3,"
+        for score, side, f1 in values
+        for b in ("standing & more", "*macro")
+    ]
+    done = probe.artefact(copy, "paper")
+    done.begin()
+    write_text(done.path("published.csv"), "\n".join([",".join(recipe.COLUMNS), *rows]) + "\n")
+    write_text(done.path("test_videos.csv"), "video,behaviour,f1,rows,positives\nvideo 9,*macro,0.4,90,30\n")
+    done.finish()
+    said = made(copy).text("scores")
+    assert "training videos, cross-validated (3)" in said and "0.71 0.61–0.81 +0.21" in said and "0.47 0.37–0.57 +0.07" in said
+    assert "on the test videos themselves claims +0.070 of macro F1 more" in said and "would have claimed +0.210 more" in said
+    assert "1 test video is too little for an interval; macro F1: video 9 0.400" in said and "Window (frames)" not in said
+    swept = window_sweep.artefact(copy, (1, 7))
+    swept.begin()
+    lines = [f"{w},{row}" for w in (1, 7) for row in rows if row.split(",")[0] != "random_frames"]
+    write_text(swept.path("windows.csv"), "\n".join([",".join(("window", *recipe.COLUMNS)), *lines]) + "\n")
+    swept.finish()
+    assert "best on the test videos 1 0.50 0.56 0.47 7 0.50 0.56 0.47" in made(copy).text("scores")
 
 
 def test_every_video_has_pictures_and_ethogram(copy: Project) -> None:

@@ -286,12 +286,13 @@ class Published:
         side, where = ("test", "test videos") if self.gap(PAPER, "test") is not None else ("cv", "cross-validated rows")
         best_on, random = self.gap(PAPER, side), self.gap(RANDOM, "cv")
         if best_on is not None:
-            out.append(f"Choosing layer and learning rate on the {where} themselves claims {best_on:+.3f} of macro F1.")
+            out.append(f"Choosing layer and learning rate on the {where} themselves claims {best_on:+.3f} of macro F1 more.")
         if random is not None:
-            out.append(f"A split of frames at random instead of whole groups of videos would have claimed {random:+.3f}.")
+            out.append(f"A split of frames at random instead of whole groups of videos would have claimed {random:+.3f} more.")
         if self.single and len(self.single) < FEW_VIDEOS:
+            few = "1 test video is too little" if len(self.single) == 1 else f"{len(self.single)} test videos are too few"
             values = ", ".join(f"{name} {value:.3f}" for name, value in self.single.items())
-            out.append(f"{len(self.single)} test videos are too few for an interval; their macro F1 by themselves: {values}.")
+            out.append(f"{few} for an interval; macro F1: {values}.")
         return out
 
 

@@ -38,6 +38,18 @@ def artefact(
     )
 
 
+def found(project: Project, name: str = probe.PAPER) -> Artefact:
+    """The table that lies there, whatever widths it was asked for.
+
+    Raises:
+        FoveateError: there is none.
+    """
+    widths = (artefact(project, (1,), name).record() or {}).get("settings", {}).get("windows")
+    if not widths:
+        raise FoveateError("no widths were tried", remedy="run `foveate probe --recipe paper --windows 1 3 5 7 9 11`")
+    return artefact(project, widths, name)
+
+
 def run(
     project: Project,
     windows: Sequence[int],

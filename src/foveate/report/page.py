@@ -11,7 +11,7 @@ from typing import Any
 from markupsafe import Markup
 
 from foveate.project import Project
-from foveate.report import comparison, ethograms, figures, methods, provenance, quality, scores, sheets, tracks
+from foveate.report import comparison, ethograms, figures, methods, provenance, published, quality, scores, sheets, tracks
 from foveate.report.sources import Notes, Problem, Sources
 
 
@@ -69,6 +69,7 @@ def build(project: Project, name: str, sources: Sources, progress: Callable[[int
     colours = {behaviour: i % figures.COLOURS for i, behaviour in enumerate(behaviours)}
     scored = scores.load(project, name, sources, notes, colours)
     more = quality.load(name, sources, notes, colours)
+    paper = published.load(sources, notes, colours)
     problems["probe"] = [p for p in notes.problems if p.where.startswith("probe")]
     drawn = _ethograms(project, sources, notes, colours, truth, len(project.videos), total, progress)
     problems["predict"] += [p for p in notes.problems if p.where.startswith("predictions of ")]
@@ -91,6 +92,7 @@ def build(project: Project, name: str, sources: Sources, progress: Callable[[int
         "others_folds": scored.others_folds,
         "scores_absent": scored.absent,
         "quality": more,
+        "published": paper,
         "annotated": drawn.annotated,
         "unannotated": drawn.unannotated,
         "ethograms_text": _ethograms_text(drawn),

@@ -17,6 +17,8 @@ from foveate.schema import FoveateError
 from foveate.store import Artefact
 
 MISSING = "missing"
+WINDOWS = "*windows"
+"""After a probe's name: what it gave with windows of other widths."""
 
 Found = Artefact | FoveateError
 """An artefact as it should be, or why it cannot be named (a file that does not exist, a wrong setting)."""
@@ -81,12 +83,25 @@ def collect(project: Project, name: str) -> Sources:
             "embed": each(lambda video: embed.artefact(project, video, source="crop")),
             "labels": {"": _named(lambda: annotations.artefact(project))},
             "probe": {probed: _named(partial(probe.artefact, project, probed)) for probed in project.config.probes},
+            "published": _published(project),
             "curve": {name: _named(lambda: curve.artefact(project, name))},
             "predict": each(lambda video: predict.artefact(project, video, name)),
             "compare": {"": _named(lambda: groups.artefact(project, name))},
         },
         name,
     )
+
+
+def _published(project: Project) -> dict[str, Found]:
+    """The probes of recipe ``paper``, and the widths tried with them, as far as there are any: they are made on request."""
+    from foveate.actions import probe, window_sweep
+
+    names = [name for name, settings in project.config.probes.items() if settings.recipe == "paper"]
+    found: dict[str, Found] = {}
+    for name in dict.fromkeys([*names, probe.PAPER]):
+        found[name] = _named(partial(probe.artefact, project, name))
+        found[name + WINDOWS] = _named(partial(window_sweep.found, project, name))
+    return {name: artefact for name, artefact in found.items() if usable(artefact)}
 
 
 def _named(make: Callable[[], Artefact]) -> Found:
