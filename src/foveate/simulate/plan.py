@@ -63,9 +63,9 @@ class PastureSettings:
             (self.annotated < 1 or self.unannotated < 0, "there are no videos", "ask for 2 videos or more"),
             (not 0 <= self.test <= self.annotated, f"{self.test} test videos of {self.annotated}", "test fewer"),
             (
-                self.seconds < 8,
+                self.seconds < 10,
                 f"videos of {self.seconds:g} s are too short for a script",
-                "make them 8 s (0.14 minutes) or longer",
+                "make them 10 s (0.17 minutes) or longer",
             ),
             (not 1 <= self.animals <= 6, f"{self.animals} animals in a video", "choose 1 to 6; more do not fit into the pen"),
             (not 0 <= self.distractors <= 6, f"{self.distractors} look-alikes in a video", "choose 0 to 6"),

@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw, ImageFilter
 
 from foveate.simulate.anatomy import Capsules
 from foveate.simulate.backdrop import Backdrop, Place, see
-from foveate.simulate.behaviour import F64
+from foveate.simulate.behaviour import F32, F64
 from foveate.simulate.furniture import Trough, see_bars, see_trough
 from foveate.simulate.render import Camera, Light, Patch, draw, paste, tile_noise
 
@@ -137,8 +137,9 @@ class Canvas:
     def __init__(self, picture: NDArray[np.uint8], subjects: int, blur: float) -> None:
         self.picture, self.blur = picture, blur
         self.cover = np.zeros((subjects, *picture.shape[:2]), np.float32)
-        self._taken = np.zeros(picture.shape[:2], np.float32)
-        self._nearest = np.full(picture.shape[:2], np.inf, np.float32)
+        self._depths: tuple[F32, F32] | None = (
+            None  # metres to what is nearest, and how much of the pixel is taken; made when needed
+        )
 
     def add(self, subject: int, patch: Patch) -> None:
         """Lay ``patch`` over the picture, or, in the pixels where it is farther than what is there, under it."""
@@ -146,7 +147,10 @@ class Canvas:
         where = slice(patch.y, patch.y + h), slice(patch.x, patch.x + w)
         hides = patch.cover
         if patch.depths is not None:
-            depths, nearest, taken = patch.depths, self._nearest[where], self._taken[where]
+            if self._depths is None:
+                size = self.picture.shape[:2]
+                self._depths = np.full(size, np.inf, np.float32), np.zeros(size, np.float32)
+            depths, (nearest, taken) = patch.depths, (whole[where] for whole in self._depths)
             behind = depths > nearest
             patch = replace(patch, cover=np.where(behind, patch.cover * (1 - taken), patch.cover))
             hides = np.where(behind, np.float32(0), patch.cover)
