@@ -38,9 +38,10 @@ if TYPE_CHECKING:
 
 VERSION = 1
 
-SUMMARY = ("model", "source", "focus", "low", "high", "animals", "pictures", "area")
+SUMMARY = ("model", "source", "focus", "low", "high", "animals", "pictures", "share", "area")
 """Columns of focus_summary.csv. ``focus``: mean over animals of each animal's mean; ``low``, ``high``: 95 % interval by drawing animals
-again, empty below five; ``area``: mean share of the picture that the subject covers."""
+again, empty below five; ``share`` of the attention that the subject gets and ``area``, the share of the picture that it covers: likewise
+means over animals."""
 
 
 def artefact(
@@ -202,9 +203,12 @@ def summarise(table: pd.DataFrame) -> pd.DataFrame:
 
     rows = []
     for (model, source), own in table.groupby(["model", "source"], sort=False):
-        focus = own["focus"].to_numpy(np.float64)
-        mean, low, high, animals = bootstrap_interval(focus, own["subject"].to_numpy(str))
-        rows.append((model, source, mean, low, high, animals, int((~np.isnan(focus)).sum()), float(own["area"].mean())))
+        own = own[own["focus"].notna()]
+        focus, area = (own[name].to_numpy(np.float64) for name in ("focus", "area"))
+        subjects = own["subject"].to_numpy(str)
+        mean, low, high, animals = bootstrap_interval(focus, subjects)
+        further = (bootstrap_interval(values, subjects)[0] for values in (focus * area, area))
+        rows.append((model, source, mean, low, high, animals, len(own), *further))
     return pd.DataFrame(rows, columns=list(SUMMARY))
 
 

@@ -127,14 +127,10 @@ def bootstrap_interval(
 ) -> tuple[float, float, float, int]:
     """Mean over animals of each animal's mean, with a 95 % percentile interval from drawing animals with replacement.
 
-    Values that are not numbers are left out.
-
     Returns:
         mean, low, high, number of animals; the interval is not a number below ``LEAST`` animals, the mean with none.
     """
-    known = ~np.isnan(values)
-    names = np.unique(subjects[known])
-    means = np.array([values[known & (subjects == name)].mean() for name in names])
+    means = np.array([values[subjects == name].mean() for name in np.unique(subjects)])
     if len(means) < LEAST:
         return (float(means.mean()) if len(means) else np.nan), np.nan, np.nan, len(means)
     drawn = np.random.default_rng(seed).integers(0, len(means), (draws, len(means)))

@@ -11,7 +11,19 @@ from typing import Any
 from markupsafe import Markup
 
 from foveate.project import Project
-from foveate.report import comparison, ethograms, figures, methods, provenance, published, quality, scores, sheets, tracks
+from foveate.report import (
+    attention,
+    comparison,
+    ethograms,
+    figures,
+    methods,
+    provenance,
+    published,
+    quality,
+    scores,
+    sheets,
+    tracks,
+)
 from foveate.report.sources import Notes, Problem, Sources
 
 
@@ -76,6 +88,9 @@ def build(project: Project, name: str, sources: Sources, progress: Callable[[int
     compared = comparison.load(project, name, sources, notes, colours, scored.main)
     problems["compare"] = [p for p in notes.problems if p.where == "comparison"]
 
+    looked = attention.load(project, sources, notes)
+    problems["attend"] = [p for p in notes.problems if p.where == "attention"]
+
     said = methods.paragraphs(project, name, sources, followed, scored.main, compared)
     source = provenance.provenance(project, sources, notes)
     context: dict[str, Any] = {
@@ -104,9 +119,11 @@ def build(project: Project, name: str, sources: Sources, progress: Callable[[int
             b: colour for b, colour in colours.items() if any(b in budget.seconds for budget in drawn.budgets.values())
         },
         "any_group": any(video.group for video in project.videos),
+        "attention": looked.shown,
+        "attention_absent": looked.absent,
         "comparison": compared.shown,
         "comparison_absent": compared.absent,
-        "limits": limits(project, scored.main, compared, drawn),
+        "limits": limits(project, scored.main, compared, drawn) + looked.limits,
         "methods": said,
         "provenance": source,
     }

@@ -15,7 +15,7 @@ from foveate.report.sources import MISSING, Notes, Problem, Sources, describe, u
 from foveate.schema import FoveateError
 from foveate.store import Artefact
 
-_STAGES = ("timeline", "track", "crop", "embed", "labels", "probe", "predict", "compare")
+_STAGES = ("timeline", "track", "crop", "embed", "labels", "probe", "predict", "compare", "attend")
 _PACKAGES = ("torch", "transformers", "av", "numpy", "scipy", "scikit-learn", "pandas", "pyarrow")
 
 

@@ -69,7 +69,7 @@ def usable(found: Found) -> TypeGuard[Artefact]:
 
 def collect(project: Project, name: str) -> Sources:
     """All parents of the page about probe ``name``. Reads stamps only."""
-    from foveate import annotations, crops, groups, timeline, track
+    from foveate import annotations, attention, crops, groups, timeline, track
     from foveate.actions import curve, embed, predict, probe
 
     def each(stage: Callable[[Video], Artefact]) -> dict[str, Found]:
@@ -87,6 +87,7 @@ def collect(project: Project, name: str) -> Sources:
             "curve": {name: _named(lambda: curve.artefact(project, name))},
             "predict": each(lambda video: predict.artefact(project, video, name)),
             "compare": {"": _named(lambda: groups.artefact(project, name))},
+            "attend": {"": _named(lambda: attention.artefact(project))},
         },
         name,
     )
