@@ -22,6 +22,8 @@ from foveate.cli import main
 from foveate.models.attention import attention_maps
 from foveate.models.pretrained import load_backbone
 from foveate.project import AttendSettings, Project
+from foveate.report import attention as report
+from foveate.report import sources
 from foveate.run import run, status
 from foveate.schema import FoveateError
 from foveate.simulate import simulate
@@ -376,3 +378,49 @@ def test_published_rectangles_are_shown_as_squares(copy: Path) -> None:
     (looked,) = looking.look(project, project.video("pen_01"), [place], "crop")
     assert looked.picture.shape[:2] == looked.mask.shape == looked.within.shape and min(looked.mask.shape) < 64
     assert looked.within.all() and looked.shown(56, 7).shape == (1, 3, 56, 56)
+
+
+# --- the report ---
+
+
+def section(folder: Path) -> tuple[Any, sources.Notes]:
+    project = Project.load(folder)
+    notes = sources.Notes(project.folder)
+    return report.load(project, sources.collect(project, "default"), notes), notes
+
+
+def test_report_shows_the_least_and_the_most_focused(study: Path) -> None:
+    found, notes = section(study)
+    assert not notes.problems and found.absent == "" and found.limits
+    rows = [row for row in rows_of(study / "attention" / "default" / "focus.csv") if row["source"] == "crop"]
+    rows.sort(key=lambda row: float(row["focus"]))
+    assert len(found.shown.examples) == 4 and all(len(example) == 2 for example in found.shown.examples)
+    for example, row in ((found.shown.examples[0], rows[0]), (found.shown.examples[-1], rows[-1])):
+        for sheet, source in zip(example, ("crop", "frame"), strict=True):
+            assert f"{row['subject']} in {row['video']}" in sheet.described and source in sheet.described
+            assert sheet.uri.startswith("data:image/webp;base64,")
+    crop, frame = rows_of(study / "attention" / "default" / "focus_summary.csv")
+    assert (found.shown.lines[0].focus, found.shown.lines[1].source) == (float(crop["focus"]), "frame")
+    text = " ".join(found.shown.texts)
+    assert f"{float(crop['focus']):.1f} in crops (95 % interval {float(crop['low']):.1f} to" in text
+    assert f"gets {100 * float(frame['share']):.0f} %" in text
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "said"), [(1.2, 3.0, "looks at it more"), (0.5, 0.9, "looks past"), (0.9, 1.1, "not shown")]
+)
+def test_report_says_what_the_score_means(low: float, high: float, said: str) -> None:
+    lines = [report.Line("vit", source, (low + high) / 2, low, high, 9, 20, 0.5, 0.25) for source in ("crop", "frame")]
+    assert said in report._texts(lines)[0]
+
+
+def test_report_without_attention_says_so(copy: Path) -> None:
+    (copy / "attention" / "default" / "focus_summary.csv").write_text("model\n" * 200)
+    found, notes = section(copy)
+    assert found.shown is None and found.limits == [] and len(notes.problems) == 1
+    values = yaml.safe_load((copy / "foveate.yaml").read_text())
+    values["attend"] = {}
+    (copy / "foveate.yaml").write_text(yaml.safe_dump(values))
+    attention.run(Project.load(copy))
+    found, notes = section(copy)
+    assert "no CLS token" in found.absent and not notes.problems

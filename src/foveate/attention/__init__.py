@@ -36,7 +36,7 @@ from foveate.store import Artefact, canonical_json, read_parquet, write_text
 if TYPE_CHECKING:
     import pandas as pd
 
-VERSION = 1
+VERSION = 2
 
 SUMMARY = ("model", "source", "focus", "low", "high", "animals", "pictures", "share", "area")
 """Columns of focus_summary.csv. ``focus``: mean over animals of each animal's mean; ``low``, ``high``: 95 % interval by drawing animals

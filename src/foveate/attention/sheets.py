@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 OUTLINE = (0, 200, 255)
 """Colour of the subject's outline."""
 
-_GAP, _HEAD, _TEXT = 4, 20, 12  # pixels
+_WIDE, _TALL = 180, 240  # pixels that a panel of a sheet has at most
+_GAP, _HEAD, _TEXT = 4, 22, 14
 _INK, _PAPER = (29, 32, 36), (255, 255, 255)
 
 
@@ -74,14 +75,11 @@ def outline(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     return edge
 
 
-def sheet(looked: Looked, seen: Sequence[Seen], side: int = 160) -> Image.Image:
-    """One example as a figure: a row per model; picture, mean of the heads, every head; the focus score of each map above it.
-
-    A panel has about ``side`` times ``side`` pixels.
-    """
+def sheet(looked: Looked, seen: Sequence[Seen]) -> Image.Image:
+    """One example as a figure: a row per model; picture, mean of the heads, every head; the focus score of each map above it."""
     from PIL import Image, ImageDraw
 
-    height = round(side / np.sqrt(_width(looked, 1000) / 1000))
+    height = min(_TALL, round(_WIDE * 1000 / _width(looked, 1000)))
     width = _width(looked, height)
     most = max(len(one.heads) for one in seen)
     columns, band = 2 + most, _HEAD + (_TEXT + 4 if len(seen) > 1 else 0)
@@ -111,7 +109,7 @@ def _font() -> ImageFont.FreeTypeFont:
 
 
 def _times(value: float) -> str:
-    return "" if np.isnan(value) else f"×{value:.2g}" if value < 10 else f"×{value:.0f}"
+    return "" if np.isnan(value) else f"×{value:.{2 if value < 1 else 1 if value < 10 else 0}f}"
 
 
 def _fitting(text: str, width: int, font: Any) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -47,7 +48,7 @@ class Line:
 @dataclass(frozen=True)
 class Shown:
     texts: list[str]
-    sheets: list[Sheet]
+    examples: list[list[Sheet]]  # of each example one per source
     caption: str
     lines: list[Line]
 
@@ -84,58 +85,76 @@ def _load(artefact: Artefact) -> Attention:
     lines = [Line(*row) for row in attention.summary_rows(artefact) if row[2] is not None]  # type: ignore[arg-type]
     if not lines:
         return Attention(absent=f"{note[:1].upper()}{note[1:]}." if note else "In none of the frames was an animal to be seen.")
-    sheets, caption = _examples(artefact)
-    return Attention(Shown(_texts(lines), sheets, caption, lines))
+    examples, caption = _examples(artefact)
+    return Attention(Shown(_texts(lines), examples, caption, lines))
 
 
 def _texts(lines: list[Line]) -> list[str]:
-    """What is drawn, and the first model's scores in plain words."""
+    """What is shown, and the first model's scores in plain words."""
     first = [line for line in lines if line.model == lines[0].model]
-    parts = []
-    for line in first:
-        interval = "" if line.low is None or line.high is None else f", 95 % interval {line.low:.1f} to {line.high:.1f}"
-        parts.append(
-            f"in {_SOURCES[line.source]} {100 * line.share:.0f} % of it falls on the animal, which covers {100 * line.area:.0f} % of the "
-            f"picture: {line.focus:.1f} times what its size alone would get (focus score over {line.animals} "
-            f"animal{'' if line.animals == 1 else 's'}{interval})"
-        )
-    verdict = min(line.focus if line.low is None else line.low for line in first)
-    if verdict > 1:
+    shares = "; ".join(
+        f"in {_SOURCES[line.source]} the animal covers {100 * line.area:.0f} % of the picture and gets {100 * line.share:.0f} % of the "
+        "attention"
+        if line is first[0]
+        else f"in {_SOURCES[line.source]} it covers {100 * line.area:.0f} % and gets {100 * line.share:.0f} %"
+        for line in first
+    )
+    low = min(line.focus if line.low is None else line.low for line in first)
+    high = max(line.focus if line.high is None else line.high for line in first)
+    if low > 1:
         meaning = "So the model, which nobody told where the animal is, looks at it more than at its surroundings."
-    elif max(line.focus if line.high is None else line.high for line in first) < 1:
-        meaning = "So the model looks past the animal; vectors weighted by the animal's outline (feature `subject`) do not depend on that."
+    elif high < 1:
+        meaning = (
+            "So the model looks past the animal; vectors weighted by its outline (feature `subject`) do not depend on that."
+        )
     else:
-        meaning = "A score of 1 is no preference, and not everywhere does the model clearly look at the animal more than that."
+        meaning = "It is not shown that the model looks at the animal more than at its surroundings."
     return [
-        f"Of what the picture's vector (the CLS token of {lines[0].model}) takes from the patches of the picture in the last block, "
-        f"{'; '.join(parts)}. {meaning}",
-        "The score cannot be larger than one divided by the covered share: compare models on the same pictures with it, not crops with "
-        "whole views.",
+        f"When {lines[0].model} makes its vector of a picture (the CLS token), it takes from some parts of it more than from others: "
+        f"{shares}. The focus score, how many times the attention is what the animal's size alone would get, is {_scores(first)}. "
+        f"{meaning}",
+        "The score cannot be larger than one divided by the covered share. Use it to compare models on the same pictures, not crops "
+        "with whole views.",
     ]
 
 
-def _examples(artefact: Artefact) -> tuple[list[Sheet], str]:
+def _scores(lines: list[Line]) -> str:
+    return " and ".join(
+        f"{line.focus:.1f} in {_SOURCES[line.source]}"
+        + (
+            ""
+            if line.low is None or line.high is None
+            else f" (95 % interval {line.low:.1f} to {line.high:.1f}, {line.animals} animals)"
+        )
+        for line in lines
+    )
+
+
+def _examples(artefact: Artefact) -> tuple[list[list[Sheet]], str]:
     """Sheets from the least to the most focused example, of each source the same ones."""
     table = attention.load_focus(artefact)
     first = table[(table["model"] == table["model"].iloc[0]) & table["focus"].notna()]
     ranked = first[first["source"] == first["source"].iloc[0]].sort_values("focus", kind="stable")
     picked = np.unique(np.linspace(0, len(ranked) - 1, EXAMPLES).round().astype(int))
-    sheets = []
-    for at in ranked.iloc[picked].itertuples():
-        for source in first["source"].unique():
-            path = f"pictures/{at.video}/{at.view}-{at.subject}-{at.frame}-{source}.png"
-            described = f"Attention for {at.subject} in {at.video} at {at.time:.1f} s, {_SOURCES[source][:-1]}"
-            sheets.append(_sheet(artefact.checked(path).read_bytes(), described))
-    caption = (
-        f"{len(picked)} of {len(ranked)} examples, from the least to the most focused one. Each row: the picture with the outline that the "
-        "tracker gave, the mean of all heads, and every head; bright is where the CLS token looks, each map stretched to its own brightest "
-        "patch; ×: focus score"
+    examples = [
+        [_sheet(artefact, at, source) for source in first["source"].unique()] for at in ranked.iloc[picked].itertuples()
+    ]
+    many = (
+        "The only example"
+        if len(ranked) == 1
+        else f"{len(picked)} of {len(ranked)} examples, from the least to the most focused one"
     )
-    return sheets, caption
+    caption = (
+        f"{many}. From left to right the picture with the outline that the tracker gave, the mean of all heads, and every head: bright "
+        "where the CLS token looks, each map stretched to its own brightest patch; ×: focus score"
+    )
+    return examples, caption
 
 
-def _sheet(picture: bytes, described: str) -> Sheet:
+def _sheet(artefact: Artefact, at: Any, source: str) -> Sheet:
     from PIL import Image
 
-    with Image.open(io.BytesIO(picture)) as image:
+    path = artefact.checked(f"pictures/{at.video}/{at.view}-{at.subject}-{at.frame}-{source}.png")
+    with Image.open(io.BytesIO(path.read_bytes())) as image:
+        described = f"Attention for {at.subject} in {at.video} at {at.time:.1f} s, in the {source}"
         return Sheet(data_uri(image), image.width, image.height, described)
