@@ -11,7 +11,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from foveate import schema
+from foveate import annotations, schema
 from foveate.actions import predict, probe
 from foveate.project import Project
 from foveate.schema import FoveateError
@@ -157,12 +157,29 @@ def test_export(study: Project, tmp_path: Path) -> None:
     count = predict.export(study, tmp_path / "bouts.csv")
     rows = pd.read_csv(tmp_path / "bouts.csv")
     assert count == len(rows) == sum(len(predict.load_bouts(study, video)) for video in study.videos)
-    assert list(rows.columns) == ["video", "subject", "behaviour", "start", "stop", "probability"]
+    assert list(rows.columns) == ["video", "subject", "behaviour", "start", "stop", "probability", "predicted_by"]
+    assert set(rows["predicted_by"]) == {"predicted by foveate, probe default"}
     assert predict.export(study, tmp_path / "one.csv", videos=["v7"]) == len(predict.load_bouts(study, study.video("v7")))
     predict.export(study, tmp_path / "boris.csv", to="boris")
     assert (tmp_path / "boris.csv").read_text().startswith("Observation id,")
     predict.export(study, tmp_path / "flock.boris", to="boris-project")
     assert '"project_format_version": "7.0"' in (tmp_path / "flock.boris").read_text()
+
+
+def test_exported_predictions_are_not_taken_for_annotations(study: Project, tmp_path: Path) -> None:
+    """A CSV of predictions in annotations/ is refused and named, and changes no label; without the mark a person has taken it over."""
+    shutil.copytree(study.folder, tmp_path / "own")
+    project = Project.load(tmp_path / "own")
+    before = annotations.load_labels(project).intervals
+    exported = project.folder / "annotations" / "predictions.csv"
+    predict.export(project, exported)
+    (problem,) = annotations.run(project).facts()["problems"]
+    assert problem["file"] == "annotations/predictions.csv" and "exported predictions, not annotations" in problem["problem"]
+    assert "predicted_by" in problem["remedy"]
+    pd.testing.assert_frame_equal(annotations.load_labels(project).intervals, before)
+    pd.read_csv(exported).drop(columns="predicted_by").to_csv(exported, index=False)
+    assert not annotations.run(project).facts()["problems"]
+    assert len(annotations.load_labels(project).intervals) > len(before)
 
 
 def test_missing_parents_are_named(study: Project, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

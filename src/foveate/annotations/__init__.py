@@ -174,7 +174,7 @@ def export_bouts(path: Path, bouts: pd.DataFrame, project: Project, to: Target, 
     elif to == "nwb":
         export_nwb(path, bouts, project, description=description)
     else:
-        export_csv(path, bouts)
+        export_csv(path, bouts, description)
 
 
 def _of_timeline(project: Project) -> Duration:

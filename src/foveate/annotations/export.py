@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from foveate.annotations.tables import PREDICTED
 from foveate.project import Project, Video
 from foveate.store import write_text
 
@@ -45,12 +46,16 @@ HEADER = (
 """Aggregated events as BORIS 8.27 to 9.12 write them, without independent variables and modifiers."""
 
 
-def export_csv(path: Path, bouts: pd.DataFrame) -> None:
-    """Write bouts (schema.BOUTS or schema.INTERVALS) as plain CSV, times rounded to the microsecond."""
+def export_csv(path: Path, bouts: pd.DataFrame, predicted_by: str = "") -> None:
+    """Write bouts (schema.BOUTS or schema.INTERVALS) as plain CSV, times rounded to the microsecond.
+
+    ``predicted_by`` is written into a column of that name, by which the reader of annotations knows them for a machine's.
+    """
     names = ["video", "subject", "behaviour", "start", "stop"]
     names += [name for name in ("kind", "annotator", "probability") if name in bouts.columns]
-    rows = ([_cell(row[name]) for name in names] for row in _records(bouts))
-    write_text(path, _csv(names, rows, "\n"))
+    mark = [predicted_by] if predicted_by else []
+    rows = ([*(_cell(row[name]) for name in names), *mark] for row in _records(bouts))
+    write_text(path, _csv([*names, PREDICTED] if mark else names, rows, "\n"))
 
 
 def export_boris_aggregated(

@@ -271,8 +271,24 @@ PLAIN = frozenset({"video", "behavior", "start", "stop"})
 """Columns that make a file a plain CSV."""
 
 
+PREDICTED = "predicted_by"
+"""Column of exported predictions. A file that has it is not read: what a probe predicted is nobody's annotation, and learning from it
+would teach the probe its own errors and score it against itself."""
+
+
 def read_plain(table: Table, videos: Videos) -> Reading:
-    """The bouts of a plain CSV. Every subject with a row is taken as observed through the whole of that video."""
+    """The bouts of a plain CSV. Every subject with a row is taken as observed through the whole of that video.
+
+    Raises:
+        FoveateError: the file holds predictions.
+    """
+    if PREDICTED in table.columns:
+        raise FoveateError(
+            "these are exported predictions, not annotations, so nothing is learned from them",
+            file=table.path,
+            row=1,
+            remedy=f"take the file out of annotations; or, if a person has checked every bout in it, delete its column {PREDICTED}",
+        )
     out = Reading()
 
     def refuse(row: int, problem: str, remedy: str) -> None:
