@@ -155,10 +155,8 @@ def recalibrated(project: Project) -> dict[str, Any]:
         before.append(logit)
         after.append(scaled)
     truth, of = np.concatenate(told), np.concatenate(groups)
-    each = [
-        brier(truth[of == g], np.concatenate(after)[of == g]) - brier(truth[of == g], np.concatenate(before)[of == g])
-        for g in np.unique(of)
-    ]
+    one, two = np.concatenate(before), np.concatenate(after)
+    each = [brier(truth[of == g], two[of == g]) - brier(truth[of == g], one[of == g]) for g in np.unique(of)]
     drawn = np.random.default_rng(0).choice(each, (2000, len(each))).mean(1)
     return {
         "brier_change_by_animal": {

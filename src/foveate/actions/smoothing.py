@@ -31,7 +31,7 @@ REACH = max(WINDOWS) / 2 + max(GAPS) + max(LEASTS)
 """Seconds to both sides of a frame that a decision about it may depend on, beside the frames that straddle these limits."""
 
 MARGIN = 0.01
-"""What a candidate has to gain over doing nothing: choosing the best of many by chance alone gains about this much."""
+"""What a candidate has to gain over doing nothing, so that none of the many wins by a frame or two."""
 
 OVERLAP = 0.25
 
