@@ -230,7 +230,7 @@ def _texts(settings: ProbeSettings, found: Mapping[str, Mapping[str, Row]], fact
         texts.append(
             f"Cross-validated: {_videos(facts['train_videos'])} were cut into {facts['folds']} folds so that no "
             f"{'animal' if settings.group == 'subject' else 'video'} stands in two of them, and each was scored by a probe trained on the "
-            "others. Penalties and thresholds were chosen inside each training part."
+            "others. Penalties, thresholds and smoothing were chosen inside each training part."
         )
     else:
         texts.append("There is no cross-validation: the annotated videos could not be cut into folds that keep animals apart.")
