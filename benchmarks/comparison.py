@@ -6,11 +6,13 @@ finite number of moments, so that ties occur. Each cell draws ``--draws`` studie
 
     python benchmarks/comparison.py                     # all four cells, and their figures into docs/pictures/
     python benchmarks/comparison.py power --draws 200
+    python benchmarks/comparison.py --project DEMO      # naive and corrected shares of a finished demo beside its rendered truth
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import math
 from pathlib import Path
 from typing import Any
@@ -252,7 +254,7 @@ def draw(name: str, cell: dict[str, Any], path: Path) -> None:
     from foveate.groups.figure import save, style
 
     with style():
-        figure = Figure(figsize=(5.6 if name == "corrected" else 4.2, 2.7))
+        figure = Figure(figsize=(6.0, 2.6))
         {"false_positives": _draw_false, "power": _draw_power, "corrected": _draw_corrected, "intervals": _draw_intervals}[
             name
         ](figure, cell["rows"])
@@ -273,7 +275,11 @@ def _plain(axis: Any, x: str, y: str) -> None:
     axis.set_xlabel(x)
     axis.set_ylabel(y)
     axis.spines[["top", "right"]].set_visible(False)
-    axis.legend(frameon=False, fontsize=6.2, handlelength=2.2)
+
+
+def _legend(axis: Any, title: str = "") -> None:
+    """Beside the last panel, where it covers nothing."""
+    axis.legend(frameon=False, fontsize=6.5, loc="center left", bbox_to_anchor=(1.02, 0.5), handlelength=2.4, title=title)
 
 
 def _draw_false(figure: Any, rows: list[dict[str, Any]]) -> None:
@@ -289,7 +295,8 @@ def _draw_false(figure: Any, rows: list[dict[str, Any]]) -> None:
         _line(axis, x, [row[key] for row in rows], words, colour, dash)
     axis.axhline(100 * ALPHA, color="black", lw=0.6, ls=":")
     axis.set_ylim(0, 100)
-    _plain(axis, f"animals per group (each {VIDEOS} videos)", "studies with a false star (%)")
+    _plain(axis, f"animals per group ({VIDEOS} videos each)", "studies with a false star (%)")
+    _legend(axis)
 
 
 def _draw_power(figure: Any, rows: list[dict[str, Any]]) -> None:
@@ -303,7 +310,7 @@ def _draw_power(figure: Any, rows: list[dict[str, Any]]) -> None:
         axis.plot(x, [100 * row["one_behaviour"]["share"] for row in mine], ":", color=colour, lw=0.9)
     axis.set_ylim(0, 100)
     _plain(axis, "animals per group", "studies that star it (%)")
-    axis.set_title("Holm over 7 behaviours; dotted: tested alone", fontsize=6.5, color="#444444")
+    _legend(axis, "Holm over 7 behaviours;\ndotted: tested alone")
 
 
 def _draw_corrected(figure: Any, rows: list[dict[str, Any]]) -> None:
@@ -329,8 +336,10 @@ def _draw_corrected(figure: Any, rows: list[dict[str, Any]]) -> None:
     ):
         axis.set_title(title)
         _plain(axis, "annotated animals per group", words)
-        axis.set_ylim(bottom=0 if axis is not axes[0] else None)
-    axes[1].set_ylim(0, 100)
+    axes[0].set_ylim(-1, 10)
+    axes[1].set_ylim(0, 102)
+    axes[2].set_ylim(0, 40)
+    _legend(axes[2])
 
 
 def _draw_intervals(figure: Any, rows: list[dict[str, Any]]) -> None:
@@ -349,6 +358,46 @@ def _draw_intervals(figure: Any, rows: list[dict[str, Any]]) -> None:
         axis.set_title(f"delta {mine[0]['true_delta']:.2f}, g {shift:g}")
         _plain(axis, "animals per group", "coverage (%)" if axis is axes[0] else "")
     axes[0].set_ylim(50, 100)
+    _legend(axes[2])
+
+
+def rendered(folder: Path) -> dict[str, Any]:
+    """Mean share of every group and behaviour: predicted, corrected, and as it was rendered."""
+    import pandas as pd
+
+    from foveate.groups import artefact
+    from foveate.project import Project
+
+    project = Project.load(folder)
+    done = artefact(project)
+    compared = {name for name, about in done.settings["members"].items() if about["group"]}
+    truth = pd.read_csv(folder / "truth" / "labels.csv")
+    truth = truth[truth["video"].isin(compared)].assign(seconds=lambda t: t["stop"] - t["start"])
+    length = {name: duration(project, name) for name in compared}
+    group = {video.name: video.group for video in project.videos}
+    table = pd.read_csv(done.checked("corrected.csv"))
+    rows = []
+    for row in table.to_dict("records"):
+        mine = truth[truth["behaviour"] == row["behaviour"]].groupby("video")["seconds"].sum()
+        true = float(np.mean([mine.get(name, 0.0) / length[name] for name in compared if group[name] == row["group"]]))
+        rows.append(
+            {"behaviour": row["behaviour"], "group": row["group"], "truth": round(true, 4)}
+            | {key: round(row[key], 4) for key in table.columns if key.startswith(("naive", "corrected"))}
+        )
+        print(rows[-1])
+    out: dict[str, Any] = {
+        "what": "finished demo: mean share of the animals nobody annotated, predicted and corrected, against the truth"
+    }
+    for name in ("naive", "corrected"):
+        out[f"{name}_mean_error"] = round(float(np.mean([abs(row[name] - row["truth"]) for row in rows])), 4)
+        out[f"{name}_intervals_with_truth"] = sum(row[f"{name}_low"] <= row["truth"] <= row[f"{name}_high"] for row in rows)
+    return out | {"intervals": len(rows), "rows": rows}
+
+
+def duration(project: Any, name: str) -> float:
+    from foveate import timeline
+
+    return float(timeline.artefact(project, project.video(name)).facts()["duration"])
 
 
 CELLS = {"false_positives": false_positives, "power": power, "corrected": errors_carried, "intervals": intervals}
@@ -358,11 +407,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("cells", nargs="*", choices=[*CELLS, []], help="which; default: all")
     parser.add_argument("--draws", type=int, default=1000)
+    parser.add_argument("--project", type=Path, help="a finished demo; only this is measured")
+    parser.add_argument("--figures", action="store_true", help="only draw what was measured before")
     arguments = parser.parse_args()
+    if arguments.project:
+        write_cell(RESULTS / "comparison" / "demo.json", rendered(arguments.project))
+        return
     for name in arguments.cells or CELLS:
-        cell = CELLS[name](arguments.draws)
-        write_cell(RESULTS / "comparison" / f"{name}.json", cell)
-        draw(name, cell, PICTURES / f"comparison_{name}.svg")
+        path = RESULTS / "comparison" / f"{name}.json"
+        if not arguments.figures:
+            write_cell(path, CELLS[name](arguments.draws))
+        draw(name, json.loads(path.read_text(encoding="utf-8")), PICTURES / f"comparison_{name}.svg")
 
 
 if __name__ == "__main__":

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from foveate import cli, console, printed
+from foveate import cli, console, groups, printed
+from foveate.spreadsheet import read_csv
 from foveate.store import write_text
 from tests import fake_project
 
@@ -59,3 +60,22 @@ def test_scores_fit_a_terminal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, 
     f1, low, high, precision = (f"{float(cell):.3f}" for cell in (*first[4:7], first[9]))
     assert f"{f1}  {low} to {high}" in row and precision in row and f"{first[15]} of {first[14]}" in row
     assert "too rare to score" in said and "mean" in said
+
+
+def test_the_comparison_fits_a_terminal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    project = fake_project.make(tmp_path / "study", videos=12, annotated=2)
+    printed.tests(project.folder)  # nothing is compared yet: nothing is said
+    fake_project.finish(project)
+    assert capsys.readouterr().out == ""
+    monkeypatch.setattr(console, "out", Console(width=80, highlight=False))
+    printed.tests(project.folder)
+    said = capsys.readouterr().out
+    tests = read_csv(groups.artefact(project).checked("tests.csv"), ())
+    row = next(cells for _, cells in tests if cells["behaviour"] == "eating")
+    line = next(line for line in said.splitlines() if line.startswith("eating"))
+    assert f"{float(row['median_1']) * 100:.1f} / {float(row['median_2']) * 100:.1f}" in line and line.rstrip().endswith("*")
+    assert f"{float(row['effect_low']):.2f} to {float(row['effect_high']):.2f}" in line
+    assert "Mann-Whitney U test: control (5 animals) / treatment (5 animals)" in said
+    assert "the smallest p that 5 against 5 animals can reach" in said and "comparison/default" in said

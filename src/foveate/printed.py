@@ -97,21 +97,22 @@ def tests(folder: Path) -> None:
         return
     facts, groups = found.facts(), found.facts()["groups"]
     rows = [cells for _, cells in read_csv(found.checked("tests.csv"), ("behaviour",))]
-    effect = next((row["effect_name"] for row in rows if row["effect_name"]), "effect")
-    columns = ["behaviour", *(f"{group} %" for group in groups), "p", "p Holm", effect, "95 % interval", "result"]
     shown: list[list[object]] = []
     for row in rows:
-        medians = [f"{100 * float(row[f'median_{k + 1}']):.1f}" for k in range(len(groups))]
+        medians = " / ".join(f"{100 * float(row[f'median_{k + 1}']):.1f}" for k in range(len(groups)))
         if row["tested"] == "1":
             p = [f"{float(row[name]):.2g}" if float(row[name]) < 0.1 else f"{float(row[name]):.2f}" for name in ("p", "p_holm")]
-            interval = f"{float(row['effect_low']):+.2f} to {float(row['effect_high']):+.2f}"
-            shown.append([row["behaviour"], *medians, *p, f"{float(row['effect']):+.2f}", interval, row["mark"]])
+            effect, low, high = (f"{float(row[name]):.2f}" for name in ("effect", "effect_low", "effect_high"))
+            shown.append([row["behaviour"], medians, *p, effect, f"{low} to {high}", row["mark"]])
         else:
-            shown.append([row["behaviour"], *medians, *[""] * 4, "not tested"])
+            shown.append([row["behaviour"], medians, *[""] * 4, "not tested"])
+    effect = next((row["effect_name"] for row in rows if row["effect_name"]), "effect").removeprefix("Cliff's ")
     n = facts["animals"]
-    who = f"{n[0]} pairs" if facts["paired"] else ", ".join(f"{size} {group}" for size, group in zip(n, groups, strict=True))
-    title = f"{NAMES.get(facts['test'], 'nothing tested')}; {who} (animals, not videos); medians"
-    console.table(columns, shown, title=title)
+    who = " / ".join(groups if facts["paired"] else [f"{g} ({size} animals)" for g, size in zip(groups, n, strict=True)])
+    title = f"{NAMES.get(facts['test'], 'nothing tested')}: {who}" + (f", {n[0]} pairs" if facts["paired"] else "")
+    console.table(("behaviour", "medians, %", "p", "p Holm", effect, "95 % interval", "result"), shown, title=title)
     for note in facts["notes"]:
         console.out.print(f"· {note}", markup=False)
-    console.out.print(f"figure and all tables: {found.folder.relative_to(project.folder).as_posix()}\n", markup=False)
+    console.out.print(
+        f"figure, further tests and all tables: {found.folder.relative_to(project.folder).as_posix()}\n", markup=False
+    )

@@ -36,7 +36,7 @@ from foveate.groups.design import Design, covariates, design, with_predictions
 from foveate.jobs import Progress, silent
 from foveate.project import CONFIG, VIDEOS, Project, Video
 from foveate.schema import FoveateError
-from foveate.store import Artefact, remembered, write_text
+from foveate.store import Artefact, remembered, snapshot, write_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -87,6 +87,11 @@ def run(project: Project, name: str = "default", progress: Progress = silent) ->
     Raises:
         FoveateError: predictions are missing, or a group has fewer than two animals.
     """
+    with snapshot():  # the stamps of all videos are asked for several times
+        return _compare(project, name, progress)
+
+
+def _compare(project: Project, name: str, progress: Progress) -> Artefact:
     target = artefact(project, name)
     if target.complete():
         return target
