@@ -172,8 +172,9 @@ def test_frames_drawn_at_random_claim_more(tmp_path: Path) -> None:
 
 
 def test_reported_labels_alone_make_the_macro(study: Project) -> None:
-    settings = probe.settings_of(study, "paper").model_copy(update={"reported": ("eat", "lie")})
+    settings = probe.settings_of(study, "paper").model_copy(update={"reported": ("eat", "lie", "fly")})
     done = probe.run(study, "reported", settings)
+    assert any(note.startswith("fly: among the reported") for note in done.facts()["notes"])
     shown = pd.read_csv(done.checked("published.csv"))
     for _, one in shown.groupby(["score", "rows_of"]):
         f1 = one.set_index("behaviour")["f1"]

