@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from foveate import printed
-from foveate.actions import labelwise, metrics, probe, published, training, window_sweep
+from foveate.actions import labelwise, metrics, predict, probe, published, training, window_sweep
 from foveate.actions.logistic import logits
 from foveate.actions.windows import video_windows
 from foveate.project import ProbeSettings, Project
@@ -93,6 +93,17 @@ def test_the_final_probe_is_the_merged_one(study: Project) -> None:
         assert not weight[label, :, 1 - choice // 13].any() and weight[label, :, choice // 13].any()
     _, _, design = video_windows(study, study.videos[-1], fitted.settings)
     assert design.width == fitted.weight.shape[2]
+
+
+def test_it_predicts_like_any_other(study: Project) -> None:
+    video = study.videos[-1]
+    found = predict.run(study, video, "paper").table("predictions.parquet").to_pandas()
+    fitted = probe.load_probe(study, "paper")
+    keys, _, design = video_windows(study, video, fitted.settings)
+    own = found[found["view"] == "top"].sort_values("frame")
+    expected = 1 / (1 + np.exp(-logits(design.take((keys["view"] == "top").to_numpy()), fitted.weight[0], fitted.bias[0])))
+    np.testing.assert_allclose(own[[f"prob_{b}" for b in fitted.behaviours]], expected, atol=1e-6)
+    np.testing.assert_array_equal(own["pred_lie"], (own["prob_lie"] >= 0.5).astype(int))
 
 
 def test_best_on_the_scored_rows_is_never_worse(study: Project) -> None:
