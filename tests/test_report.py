@@ -210,7 +210,7 @@ def test_the_published_probe_is_shown_once_it_is_there(copy: Project) -> None:
     done.finish()
     said = made(copy).text("scores")
     assert "training videos, cross-validated (3)" in said and "0.71 0.61–0.81 +0.21" in said and "0.47 0.37–0.57 +0.07" in said
-    assert "on the test videos themselves claims +0.070 of macro F1 more" in said and "would have claimed +0.210 more" in said
+    assert "on the test videos themselves changes macro F1 by +0.070" in said and "would have changed it by +0.210" in said
     assert "1 test video is too little for an interval; macro F1: video 9 0.400" in said and "Window (frames)" not in said
     swept = window_sweep.artefact(copy, (1, 7))
     swept.begin()

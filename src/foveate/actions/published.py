@@ -1,4 +1,4 @@
-"""Recipe ``paper``: the published probe (Guided DINOv2, section 3 and supplement), and what its way of scoring claims beside an honest one.
+"""Recipe ``paper``: the published probe (Guided DINOv2, supplement), and what its way of scoring claims beside an honest one.
 
 ``sgd`` trains the grid of layers and learning rates. The published probe is *label-wise best*: each label takes the layer and the rate
 with its largest F1, and the winners are merged into one linear probe over both layers (threshold 0.5). Where that F1 was measured is what
@@ -289,9 +289,9 @@ class Published:
         side, where = ("test", "test videos") if self.gap(PAPER, "test") is not None else ("cv", "cross-validated rows")
         best_on, random = self.gap(PAPER, side), self.gap(RANDOM, "cv")
         if best_on is not None:
-            out.append(f"Choosing layer and learning rate on the {where} themselves claims {best_on:+.3f} of macro F1 more.")
+            out.append(f"Choosing layer and learning rate on the {where} themselves changes macro F1 by {best_on:+.3f}.")
         if random is not None:
-            out.append(f"A split of frames at random instead of whole groups of videos would have claimed {random:+.3f} more.")
+            out.append(f"A split of frames at random instead of whole groups of videos would have changed it by {random:+.3f}.")
         if self.single and len(self.single) < FEW_VIDEOS:
             few = "1 test video is too little" if len(self.single) == 1 else f"{len(self.single)} test videos are too few"
             values = ", ".join(f"{name} {value:.3f}" for name, value in self.single.items())
