@@ -33,7 +33,7 @@ def hashes(folder: Path) -> dict[str, str]:
 
 def test_every_figure_is_there_as_svg_and_pdf(study: Project) -> None:
     figures = study.folder / "report" / "figures"
-    for name in ("ethograms", "time_budgets", "recognition", "tracks"):
+    for name in ("ethograms", "time_budgets", "recognition", "tracks", "calibration"):
         svg = (figures / f"{name}.svg").read_text(encoding="utf-8")
         assert svg.startswith("<?xml") and svg.rstrip().endswith("</svg>")
         assert (figures / f"{name}.pdf").read_bytes().startswith(b"%PDF")

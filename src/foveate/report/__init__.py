@@ -52,7 +52,7 @@ def run(project: Project, name: str = "default", progress: Progress = silent) ->
     target.begin()
     if made.methods:
         write_text(target.path("methods.txt"), "\n\n".join(made.methods) + "\n")
-    problems = prints.write(target, sources, made.timed, made.budgets, made.colours, made.scored, made.followed)
+    problems = prints.write(target, sources, made.timed, made.budgets, made.colours, made.scored, made.followed, made.judged)
     write_text(target.path(PAGE), made.text)
     target.finish({"problems": problems, "bytes": len(made.text.encode())})
     return target

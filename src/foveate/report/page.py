@@ -56,6 +56,7 @@ class Page:
     colours: dict[str, int]
     scored: scores.Main | None
     followed: list[tracks.Sheet]
+    judged: quality.Quality
 
 
 def build(project: Project, name: str, sources: Sources, progress: Callable[[int, int], None]) -> Page:
@@ -129,7 +130,7 @@ def build(project: Project, name: str, sources: Sources, progress: Callable[[int
     }
     progress(total, total)
     budgets = list(drawn.budgets.values())
-    return Page(render(context), notes, said, drawn.timed, budgets, colours, scored.main, followed)
+    return Page(render(context), notes, said, drawn.timed, budgets, colours, scored.main, followed, more)
 
 
 def _ethograms(

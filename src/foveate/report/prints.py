@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import io
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from foveate.groups.figure import UNDATED, save, style
-from foveate.report import ethograms, figures, scores, tracks
+from foveate.report import ethograms, figures, quality, scores, tracks
 from foveate.report.sources import Sources
 from foveate.schema import FoveateError
 from foveate.store import Artefact, write_aside, write_text
@@ -35,6 +35,7 @@ def write(
     colours: Mapping[str, int],
     scored: scores.Main | None,
     followed: Sequence[tracks.Sheet],
+    judged: quality.Quality,
 ) -> list[dict[str, str | None]]:
     """Write all figures and tables that the study has into the report's folder.
 
@@ -50,9 +51,13 @@ def write(
             _scores(folder, scored)
         if followed:
             _tracks(folder, followed)
+        if judged.panels:
+            _reliability(folder, judged.panels)
+        if judged.curves:
+            _curves(folder, judged.curves)
     _tables(target, budgets, colours, followed)
     problems = []
-    for stage, item in (("probe", sources.probe), ("compare", "")):
+    for stage, item in (("probe", sources.probe), ("curve", sources.probe), ("compare", ""), ("attend", "")):
         if sources.has(stage, item):
             problems += _copy(sources.get(stage, item), target)
     return problems
@@ -210,6 +215,62 @@ def _tracks(folder: Path, followed: Sequence[tracks.Sheet]) -> None:
         _LEFT + wide / 2, bottom + 0.1, "analysed frames in which the animal was seen", fontsize=6.5, ha="center", va="top"
     )
     save(figure, folder / "tracks.svg")
+
+
+def _reliability(folder: Path, panels: Sequence[quality.Panel]) -> None:
+    """Share of positives against mean probability, a field for every behaviour."""
+    across, side, gap = 5, 1.16, 0.2
+    down = -(-len(panels) // across)
+    figure, axis = _canvas(_WIDTH, down * (side + 0.5) + 0.25)
+    for place, panel in enumerate(panels):
+        left, top = 0.35 + (place % across) * (side + gap), 0.28 + (place // across) * (side + 0.5)
+        for value in (0.0, 0.5, 1.0):
+            axis.plot([left, left + side], [top + side * value] * 2, color=_FAINT, lw=0.5, zorder=0)
+            axis.plot([left + side * value] * 2, [top, top + side], color=_FAINT, lw=0.5, zorder=0)
+            axis.text(left + side * value, top + side + 0.04, f"{value:g}", fontsize=5, color=_MUTED, ha="center", va="top")
+            if place % across == 0:
+                axis.text(
+                    left - 0.05, top + side * (1 - value), f"{value:g}", fontsize=5, color=_MUTED, ha="right", va="center"
+                )
+        axis.plot([left, left + side], [top + side, top], "--", color=_MUTED, lw=0.5)
+        x, y = [left + side * p / 100 for p, _ in panel.points], [top + side * p / 100 for _, p in panel.points]
+        axis.plot(x, y, "o-", color=_INK if panel.colour is None else COLOURS[panel.colour], ms=2, lw=0.8)
+        axis.text(left, top - 0.06, "all behaviours" if panel.colour is None else panel.behaviour, fontsize=6.5, color=_INK)
+        slope = "" if panel.slope is None else f", slope {panel.slope:.2f}"
+        axis.text(left, top + side + 0.2, f"off by {panel.ece:.2f}{slope}", fontsize=5, color=_MUTED)
+    below = "predicted probability (across) and share of frames with the behaviour (up)"
+    axis.text(_WIDTH / 2, down * (side + 0.5) + 0.2, below, fontsize=6.5, color=_INK, ha="center")
+    save(figure, folder / "calibration.svg")
+
+
+def _curves(folder: Path, curves: Sequence[quality.Drawn]) -> None:
+    """Macro F1 against annotated animals and against annotated minutes, as on the page."""
+    scale = 0.0096  # inches per unit of the page's drawing
+    figure, axis = _canvas(_WIDTH, quality.HEIGHT * scale + 0.3)
+    for place, drawn in enumerate(curves):
+        left = 0.1 + place * (quality.WIDTH * scale + 0.05)
+
+        def at(points: Iterable[tuple[float, float]], left: float = left) -> list[list[float]]:
+            return [list(values) for values in zip(*((left + x * scale, y * scale + 0.1) for x, y in points), strict=True)]
+
+        for value in (0.0, 0.25, 0.5, 0.75, 1.0):
+            y = quality.BOTTOM - value * (quality.BOTTOM - quality.TOP)
+            axis.plot(*at([(quality.LEFT, y), (quality.RIGHT, y)]), color=_FAINT, lw=0.5, zorder=0)
+            axis.text(left + (quality.LEFT - 4) * scale, y * scale + 0.1, f"{value:g}", fontsize=5.5, ha="right", va="center")
+        for _, colour, points in drawn.lines:
+            axis.plot(*at(points), color=COLOURS[colour], lw=0.6, alpha=0.6)
+        for x, _, top, bottom in drawn.points:
+            if top is not None and bottom is not None:
+                axis.plot(*at([(x, top), (x, bottom)]), color=_INK, lw=0.8)
+        axis.plot(*at((x, y) for x, y, _, _ in drawn.points), "o-", color=_INK, lw=1.2, ms=3)
+        for tick in drawn.ticks:
+            axis.text(
+                left + tick.at * scale, (quality.BOTTOM + 6) * scale + 0.1, tick.text, fontsize=5.5, ha="center", va="top"
+            )
+        middle = left + (quality.LEFT + quality.RIGHT) / 2 * scale
+        axis.text(middle, (quality.BOTTOM + 24) * scale + 0.1, f"annotated {drawn.axis}", fontsize=6.5, ha="center", va="top")
+    axis.text(0.1, 0.09, "macro F1 (black) and F1 of every behaviour on animals left out", fontsize=6.5)
+    save(figure, folder / "learning_curve.svg")
 
 
 def _bar(axis: Any, left: float, top: float, width: float, height: float, colour: str, alpha: float) -> None:
