@@ -13,9 +13,9 @@ from foveate import report
 from foveate.actions import curve, probe, window_sweep
 from foveate.actions import published as recipe
 from foveate.project import Project, read_csv
-from foveate.report import page, sources
+from foveate.report import comparison, page, sources
 from foveate.schema import FoveateError
-from foveate.store import write_text
+from foveate.store import Artefact, write_text
 from tests import fake_project
 
 BASELINES = {"baselines": {"full frame": {"source": "frame", "feature": "cls"}, "single": {"window": 1}}}
@@ -384,3 +384,14 @@ def test_many_videos_have_pictures_of_the_worst_and_of_some_others(copy: Project
 @pytest.mark.parametrize(("share", "text"), [(0, "0 %"), (0.001, "< 1 %"), (0.123, "12 %"), (0.999, "99.9 %"), (1, "100 %")])
 def test_percent(share: float, text: str) -> None:
     assert page.percent(share) == text
+
+
+def test_a_star_that_the_probes_errors_could_make_is_doubted(tmp_path: Path) -> None:
+    done = Artefact(tmp_path / "c", "compare", 1, {}, {})
+    done.begin()
+    write_text(done.path("corrected_differences.csv"), "behaviour,low,high\nlying,-0.1,0.2\neating,0.1,0.3\nhead_up,,\n")
+    done.finish()
+    starred = [{"behaviour": b} for b in ("lying", "eating", "head_up")]
+    (said,) = comparison._doubted(done, starred)
+    assert "difference in lying reaches over zero" in said
+    assert comparison._doubted(done, starred[1:]) == []

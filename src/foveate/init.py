@@ -180,5 +180,7 @@ foveate: {PROJECT_FORMAT}  # version of this layout
 # Further probes to score beside it, each naming what it changes:
 #   one_frame: {{window: 1}}        full_frame: {{source: frame, feature: cls}}
 {baselines}
-# Groups are the column `group` of videos.csv; the unit is the animal.
+# Groups are the column `group` of videos.csv; the unit is the animal. Beside the tests, on request:
+#   behaviours: [lying]   only these count in the correction      bin: 600   stretches of so many seconds, too
+#   covariates: [age, sex]   columns of subjects.csv or videos.csv, for a linear model
 {block("compare", "alpha", "videos")}"""

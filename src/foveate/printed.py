@@ -99,7 +99,8 @@ def tests(folder: Path) -> None:
     rows = [cells for _, cells in read_csv(found.checked("tests.csv"), ("behaviour",))]
     shown: list[list[object]] = []
     for row in rows:
-        medians = " / ".join(f"{100 * float(row[f'median_{k + 1}']):.1f}" for k in range(len(groups)))
+        digits = 1 if len(groups) == 2 else 0
+        medians = " / ".join(f"{100 * float(row[f'median_{k + 1}']):.{digits}f}" for k in range(len(groups)))
         if row["tested"] == "1":
             p = [f"{float(row[name]):.2g}" if float(row[name]) < 0.1 else f"{float(row[name]):.2f}" for name in ("p", "p_holm")]
             effect, low, high = (f"{float(row[name]):.2f}" for name in ("effect", "effect_low", "effect_high"))

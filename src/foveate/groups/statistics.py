@@ -9,7 +9,7 @@ it is exact with ties and censoring as well.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -22,7 +22,7 @@ Numbers = Sequence[float] | Values
 _EXACT_WORK = 10**9
 """Additions spent on an exact distribution at most (about 200 animals in all, a second or two); beyond, the normal approximation."""
 
-_EXACT_STATES = 400_000
+EXACT_STATES = 400_000
 """States of the exact distribution over more than two groups at most (three groups of eight, a few seconds); beyond, random dealings."""
 
 DEALINGS = 100_000
@@ -147,12 +147,20 @@ def sign_test(higher: int, lower: int) -> RankTest:
 
 
 def kruskal_wallis(
-    groups: Sequence[Numbers], censored: Sequence[Sequence[bool] | NDArray[np.bool_]] | None = None, seed: int = 0
+    groups: Sequence[Numbers],
+    censored: Sequence[Sequence[bool] | NDArray[np.bool_]] | None = None,
+    seed: int = 0,
+    states: int = EXACT_STATES,
 ) -> RankTest:
     """Kruskal-Wallis test (1952) of several groups by the permutation distribution of H, with its correction for ties.
 
     All dealings are counted where that is feasible, else ``DEALINGS`` random ones, of which p is (1 + those as extreme) / (1 + all)
     (Phipson and Smyth 2010). The chi-squared approximation is not used: for groups of five it is coarse.
+
+    Args:
+        censored: of every group, as for ``scores``.
+        seed: of the random dealings.
+        states: how many states the exact distribution may have.
 
     Returns:
         H as statistic; 0 and p = 1 where all values are equal.
@@ -170,17 +178,33 @@ def kruskal_wallis(
     edges = np.cumsum((0, *sizes))[:-1]
     observed = int((np.add.reduceat(pooled, edges) ** 2 * weight).sum())
     h = (len(pooled) - 1) * observed / multiple / squares
-    dealt = _dealings(tuple(sorted(pooled.tolist())), sizes)
+    dealt = _dealings(tuple(sorted(pooled.tolist())), sizes, states)
     if dealt is not None:
         spread, ways = dealt
         return RankTest(h, min(1.0, float(ways[spread >= observed].sum() / ways.sum())), exact=True)
-    shuffled = np.random.default_rng(seed).permuted(np.broadcast_to(pooled, (DEALINGS, len(pooled))), axis=1)
-    as_far = int(((np.add.reduceat(shuffled, edges, axis=1) ** 2) @ weight >= observed).sum())
+    as_far = 0
+    for order in _orders(len(pooled), seed):
+        as_far += int(((np.add.reduceat(pooled[order], edges, axis=1) ** 2) @ weight >= observed).sum())
     return RankTest(h, (1 + as_far) / (1 + DEALINGS), exact=False)
 
 
+def _orders(count: int, seed: int) -> Iterator[NDArray[np.int16]]:
+    """``DEALINGS`` random orders of so many values, a part at a time: of a thousand videos all of them would take gigabytes."""
+    parts = -(-count // 100)  # so few that one part can be kept for the next behaviour
+    for part in range(parts):
+        share = DEALINGS * (part + 1) // parts - DEALINGS * part // parts
+        yield (_kept_orders if parts == 1 else _some_orders)(count, share, (seed, part))
+
+
+def _some_orders(count: int, share: int, seed: tuple[int, int]) -> NDArray[np.int16]:
+    return np.random.default_rng(seed).permuted(np.broadcast_to(np.arange(count, dtype=np.int16), (share, count)), axis=1)
+
+
+_kept_orders = lru_cache(maxsize=2)(_some_orders)
+
+
 @lru_cache(maxsize=64)
-def _dealings(pooled: tuple[int, ...], sizes: tuple[int, ...]) -> tuple[NDArray[np.int64], Values] | None:
+def _dealings(pooled: tuple[int, ...], sizes: tuple[int, ...], states: int) -> tuple[NDArray[np.int64], Values] | None:
     """Every value that the weighted sum of squared group sums can take, and in how many dealings; None if that is too much.
 
     One score after another goes to every group that has room; dealings with the same room left and the same sums go on as one.
@@ -207,7 +231,7 @@ def _dealings(pooled: tuple[int, ...], sizes: tuple[int, ...]) -> tuple[NDArray[
             key = key * base + state[:, column] + (span if column >= k else 0)
         _, first, inverse = np.unique(key, return_index=True, return_inverse=True)
         state, ways = state[first], np.bincount(inverse, weights=np.concatenate(weights)).astype(np.float64)
-        if len(state) > _EXACT_STATES:
+        if len(state) > states:
             return None
     multiple = math.lcm(*sizes)
     return (state[:, k:] ** 2 * np.array([multiple // n for n in sizes], dtype=np.int64)).sum(1), ways
@@ -287,7 +311,7 @@ def smallest_p(*sizes: int) -> float:
     Ties can halve it where two groups differ in size, because the opposite separation is then less extreme."""
     if len(sizes) == 2:
         return min(1.0, 2 / math.comb(sum(sizes), sizes[0]))
-    dealt = _dealings(tuple(sorted(scores(np.arange(float(sum(sizes)))).tolist())), sizes)
+    dealt = _dealings(tuple(sorted(scores(np.arange(float(sum(sizes)))).tolist())), sizes, EXACT_STATES)
     if dealt is None:
         return 1 / (1 + DEALINGS)
     spread, ways = dealt

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 BOUT_MEASURES = ("bouts_per_hour", "mean_bout_seconds", "median_bout_seconds", "latency_seconds")
 TRANSITION, BIN = "transition_probability", "share_in_bin"
 
+_FEW_STATES = 20_000
+"""Of the secondary tests, of which there may be hundreds: beyond, random dealings, which are shared between them."""
+
 _TESTED = ("test", "statistic", "p", "exact")
 _EFFECT = ("effect_name", "effect", "effect_low", "effect_high")
 
@@ -91,8 +94,8 @@ def sample(
     return Sample([part[column].to_numpy(np.float64) for part in parts], late, paired)
 
 
-def rank_test(s: Sample, seed: int) -> dict[str, Any]:
-    """The rank test that fits the sample: columns test, statistic, p, exact."""
+def rank_test(s: Sample, seed: int, states: int = statistics.EXACT_STATES) -> dict[str, Any]:
+    """The rank test that fits the sample: columns test, statistic, p, exact; ``states`` as for ``statistics.kruskal_wallis``."""
     if s.paired and s.censored is not None and any(late.any() for late in s.censored):
         sign = np.array(
             [float(statistics.dominance([a], [b], [p], [q])[0, 0]) for a, b, p, q in zip(*s.values, *s.censored, strict=True)]
@@ -105,7 +108,7 @@ def rank_test(s: Sample, seed: int) -> dict[str, Any]:
         name = "gehan" if s.censored and any(c.any() for c in s.censored) else "mann-whitney"
         found = statistics.mann_whitney(s.values[0], s.values[1], late[0], late[1])
     else:
-        name, found = "kruskal-wallis", statistics.kruskal_wallis(s.values, s.censored, seed)
+        name, found = "kruskal-wallis", statistics.kruskal_wallis(s.values, s.censored, seed, states)
     return {"test": name, "statistic": found.statistic, "p": found.p, "exact": int(found.exact)}
 
 
@@ -193,7 +196,9 @@ def _means(s: Sample, draws: int, seed: int) -> dict[str, Any]:
 def _videos(table: pd.DataFrame, groups: Sequence[str], seed: int) -> dict[str, Any]:
     """The variant with videos for units; pairs are forgotten in it."""
     s = Sample([table.loc[table["group"] == group, "share"].to_numpy(np.float64) for group in groups])
-    return {"p_videos": rank_test(s, seed)["p"]} | {f"videos_{k}": len(values) for k, values in enumerate(s.values, 1)}
+    return {"p_videos": rank_test(s, seed, _FEW_STATES)["p"]} | {
+        f"videos_{k}": len(values) for k, values in enumerate(s.values, 1)
+    }
 
 
 def video_shares(found: Sequence[Recording]) -> pd.DataFrame:
@@ -231,7 +236,7 @@ def secondary(
         elif not any(values.any() for values in s.values):
             row["note"] = "not tested: always 0"
         else:
-            row |= rank_test(s, seed) | effect(s, 0, seed)
+            row |= rank_test(s, seed, _FEW_STATES) | effect(s, 0, seed)
             if s.censored is not None and any(late.any() for late in s.censored):
                 listed = ", ".join(f"{int(c.sum())} of {len(c)} {group}" for group, c in zip(groups, s.censored, strict=True))
                 row["note"] = f"did not come in every video of {listed}: their latency is at least what was observed"

@@ -13,6 +13,7 @@ from foveate.report.scores import POOR, Main
 from foveate.report.sources import Notes, Problem, Sources
 from foveate.schema import FoveateError
 from foveate.spreadsheet import read_csv
+from foveate.store import Artefact
 
 Row = Mapping[str, str]
 
@@ -82,7 +83,7 @@ def _load(sources: Sources, colours: Mapping[str, int], scored: Main) -> tuple[S
     hits = [row for row in tested if row["significant"] == "1"]
     shown = Shown(
         picture=picture(artefact.checked("figure.svg"), _described(rows, groups)),
-        sentences=_sentences(rows, groups, facts),
+        sentences=[*_sentences(rows, groups, facts), *_doubted(artefact, hits)],
         caption=_caption(tested, groups, facts),
         heads=_heads(groups, facts),
         lines=[Line(row["behaviour"], colours.get(row["behaviour"], 0), row in hits, _cells(row, groups)) for row in rows],
@@ -174,6 +175,21 @@ def _sentences(rows: Sequence[Row], groups: Sequence[str], facts: Mapping[str, A
         which = "either group" if len(groups) == 2 else "any group"
         out.append(f"Not tested, because predicted for no animal of {which}: {', '.join(untested)}.")
     return out
+
+
+def _doubted(artefact: Artefact, hits: Sequence[Row]) -> list[str]:
+    """What is starred, but could come from the probe's errors."""
+    if "corrected_differences.csv" not in artefact.files():
+        return []
+    rows = [cells for _, cells in read_csv(artefact.checked("corrected_differences.csv"), ("behaviour", "low", "high"))]
+    covered = {row["behaviour"] for row in rows if row["low"] and float(row["low"]) <= 0 <= float(row["high"])}
+    names = [row["behaviour"] for row in hits if row["behaviour"] in covered]
+    if not names:
+        return []
+    return [
+        f"Once the errors of the probe are carried in (below), the interval of the difference in {_and(names)} reaches over zero: "
+        "annotate more animals of both groups before relying on it."
+    ]
 
 
 def _differs(row: Row, groups: Sequence[str], facts: Mapping[str, Any]) -> str:
