@@ -1,6 +1,7 @@
 # make demo   install what is needed and run the main job on generated footage; ends with the path of the report
 # make test   install what is needed and run all tests
 # make check  linter, formatter and type checker
+# make docs   build the documentation into build/site (index.html), executing its examples
 VENV   ?= .venv
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN     = $(VENV)/bin
@@ -9,7 +10,7 @@ DEMO   ?= demo
 export PYTHONPATH =
 export PYTHONNOUSERSITE = 1
 
-.PHONY: demo test check clean
+.PHONY: demo test check docs clean
 
 demo: $(VENV)/.installed
 	$(BIN)/foveate demo "$(DEMO)"
@@ -22,6 +23,10 @@ check: $(VENV)/.installed-test
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+docs: $(VENV)/.installed-docs
+	OMP_NUM_THREADS=1 NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+	@echo "$(CURDIR)/build/site/index.html"
+
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv "$(VENV)"
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[weights]"
@@ -31,6 +36,10 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 
 $(VENV)/.installed-test: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[weights,netcdf,nwb,xarray,test,dev]"
+	touch $@
+
+$(VENV)/.installed-docs: $(VENV)/.installed-test
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[weights,netcdf,nwb,xarray,test,dev,docs]"
 	touch $@
 
 clean:

@@ -242,6 +242,14 @@ print(fv.crop({str(tracked)!r}, video=["pen_01", "pen_03"], workers=2)["crop"].t
     assert not done.stderr  # silent, not on a terminal
 
 
+def test_pictures_are_crops_evenly_spread(tracked: Path) -> None:
+    keys, found = fv.pictures(tracked, video="pen_03", each=2)
+    assert found.shape == (len(keys), 64, 64, 3) and found.dtype == np.uint8
+    assert keys.groupby(["view", "subject"]).size().max() == 2
+    index = fv.tracks(tracked, video="pen_03")
+    assert set(keys["frame"]) <= set(index.loc[index["x"].notna(), "frame"])
+
+
 def test_progress_is_shown_when_asked_for(tracked: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for shown in (False, True):
         shutil.rmtree(tracked / "crops" / "pen_01", ignore_errors=True)

@@ -1,10 +1,5 @@
 """The verbs of the command line as functions, and every result as a table: ``import foveate.api as fv``.
 
-    >>> import foveate.api as fv  # doctest: +SKIP
-    >>> fv.init("my_study", footage="/path/to/videos")  # doctest: +SKIP
-    >>> fv.run("my_study")  # doctest: +SKIP
-    >>> fv.bouts("my_study")  # doctest: +SKIP
-
 A verb does what the command of that name does: whatever is missing up to its stage, resuming after anything, and nothing twice. Bars are
 shown on a terminal and in a notebook; a script hears of nothing but problems, each a ``FoveateWarning``, after which the others went on.
 What nothing can be done about is a ``FoveateError``. ``project`` is everywhere a project folder or a ``Project``; ``video`` names the
@@ -39,6 +34,7 @@ from foveate.results import (
     labels,
     observed,
     opened,
+    pictures,
     predictions,
     scores,
     status,
@@ -68,6 +64,7 @@ __all__ = [
     "init",
     "labels",
     "observed",
+    "pictures",
     "predict",
     "predictions",
     "probe",

@@ -86,6 +86,34 @@ def tracks(project: Folder = ".", video: Sequence[str] = (), masks: bool = False
     return _join(source.table(part, columns).to_pandas() for source in found for part in source.files(".parquet"))
 
 
+def pictures(project: Folder = ".", video: Sequence[str] = (), each: int = 1) -> tuple[pd.DataFrame, NDArray[Any]]:
+    """Some crops, to look at: what the later stages see of the subject.
+
+    Args:
+        each: crops of every video, view and subject, evenly spread over its frames.
+
+    Returns:
+        keys ``video, view, subject, frame, time`` (s), ``state``, N rows; uint8 ``[N, S, S, 3]`` RGB, S the ``crop.size`` of foveate.yaml.
+    """
+    import numpy as np
+    import pandas as pd
+
+    from foveate import crops as stage
+    from foveate.framestore import read_clip
+
+    here = opened(project)
+    keys, found = [], [np.zeros((0, here.config.crop.size, here.config.crop.size, 3), np.uint8)]
+    for source in _each(here, video, lambda one: stage.artefact(here, one)):
+        columns = ["video", "view", "subject", "frame", "time", "state", "position"]
+        parts = [source.table(name, columns).to_pandas().assign(part=name) for name in source.files(".parquet")]
+        for _, rows in pd.concat(parts, ignore_index=True).groupby(["view", "subject"]) if parts else ():
+            some = rows.iloc[((2 * np.arange(min(each, len(rows))) + 1) * len(rows)) // (2 * min(each, len(rows)))]
+            keys.append(some[columns[:-1]])
+            for part, position in zip(some["part"], some["position"], strict=True):
+                found.append(read_clip(source.checked(part.removesuffix(".parquet") + ".mp4"), int(position), 1))
+    return _join(keys), np.concatenate(found)
+
+
 def labels(project: Folder = ".") -> pd.DataFrame:
     """The bouts that people annotated, of all files together (``schema.INTERVALS``).
 
