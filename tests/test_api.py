@@ -243,6 +243,7 @@ print(fv.crop({str(tracked)!r}, video=["pen_01", "pen_03"], workers=2)["crop"].t
 
 
 def test_pictures_are_crops_evenly_spread(tracked: Path) -> None:
+    fv.crop(tracked, video=["pen_03"], workers=1)
     keys, found = fv.pictures(tracked, video="pen_03", each=2)
     assert found.shape == (len(keys), 64, 64, 3) and found.dtype == np.uint8
     assert keys.groupby(["view", "subject"]).size().max() == 2
@@ -255,3 +256,19 @@ def test_progress_is_shown_when_asked_for(tracked: Path, capsys: pytest.CaptureF
         shutil.rmtree(tracked / "crops" / "pen_01", ignore_errors=True)
         fv.crop(tracked, video=["pen_01"], workers=1, progress=shown)
         assert ("cropping" in capsys.readouterr().err) == shown
+
+
+@pytest.mark.slow
+def test_from_a_real_clip_to_crops_and_xarray(footage: Path, tmp_path: Path) -> None:
+    (tmp_path / "footage").mkdir()
+    shutil.copy(footage / "clips" / "dlc_openfield" / "m3v1mp4.mp4", tmp_path / "footage")
+    project = fv.init(tmp_path / "mouse", footage=tmp_path / "footage")
+    settings = yaml.safe_load((project.folder / "foveate.yaml").read_text())
+    settings |= {"analyse": {"step": 2.0}, "track": {"method": "motion"}, "crop": {"size": 64}}
+    (project.folder / "foveate.yaml").write_text(yaml.safe_dump(settings))
+    assert (fv.crop(project.folder, workers=1).loc["m3v1mp4", ["timeline", "track", "crop"]] == "done").all()
+    keys, crops = fv.pictures(project.folder, each=3)
+    assert len(keys) == len(crops) == 3 and (crops.std(axis=(1, 2, 3)) > 5).all()
+    found = fv.to_xarray(project.folder)  # the mouse is always in the picture
+    assert found.position.notnull().all("space").mean() > 0.9
+    assert found.position.min() >= 0 and found.position.max() <= 640

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from mkdocs.exceptions import PluginError
 from mkdocs.structure.files import File, Files
 
 ROOT = Path(__file__).parents[2]
@@ -28,15 +29,20 @@ def on_files(files: Files, config: Any) -> Files:
     return files
 
 
-def on_post_page(output: str, **_: Any) -> str:
+def on_post_page(output: str, page: Any, **_: Any) -> str:
     """The theme would fetch its worker for pages on a disk from elsewhere; ours stands in the page."""
     worker = (ROOT / "docs" / "site" / "worker.js").read_text(encoding="utf-8")
-    return re.sub(r'<script src="https://[^"]*"></script>', lambda _: f"<script>{worker}</script>", output)
+    output = re.sub(
+        r'<script src="https://[^"]*/iframe-worker/[^"]*"></script>', lambda _: f"<script>{worker}</script>", output
+    )
+    if elsewhere := re.search(r"<(?:script|link|img|iframe)\b[^>]*(?:src|href)=\"https?://[^>]*>", output):
+        raise PluginError(f"the page {page.file.src_uri} loads something from elsewhere: {elsewhere[0]}")
+    return output
 
 
 def home() -> str:
     """The README, with its links as they are inside the site, and without what is only of use in the repository."""
     text = (ROOT / "README.md").read_text(encoding="utf-8")
-    text = re.sub(r"\n## The tree\n.*?(?=\n## |\Z)", "\n", text, flags=re.S)
+    text = re.sub(r"\n## The tree\n+```.*?```\n", "\n", text, flags=re.S)
     text = re.sub(r"\]\(docs/", "](", text)
     return re.sub(r"`docs/(\w+)\.md`", r"[\1](\1.md)", text)
