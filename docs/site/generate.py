@@ -47,7 +47,7 @@ def settings() -> str:
 def commands() -> str:
     """``--help`` of every command."""
     out = [
-        "# Command line\n\nWhat `foveate COMMAND --help` prints. Every command has a function of the same name and arguments in "
+        "# Command line\n\nWhat `foveate COMMAND --help` prints. Every command but `demo` has a function of the same name and arguments in "
         "[Python](api.md). The exit code is 0 only if everything asked for worked; errors name file, row and remedy.\n"
     ]
     for name in COMMANDS:
@@ -57,7 +57,7 @@ def commands() -> str:
 
 def _help(name: str) -> str:
     before = os.environ.get("COLUMNS")
-    os.environ["COLUMNS"] = "100"
+    os.environ["COLUMNS"] = "88"
     printed = io.StringIO()
     try:
         with contextlib.redirect_stdout(printed), contextlib.suppress(SystemExit):
