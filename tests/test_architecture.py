@@ -73,7 +73,7 @@ def test_import_is_cheap_and_status_needs_no_torch() -> None:
         "import sys, time; t = time.perf_counter(); import foveate; took = time.perf_counter() - t;"
         "import foveate.cli, foveate.run, foveate.timeline, foveate.track, foveate.crops, foveate.annotations, foveate.groups,"
         "foveate.report, foveate.attention, foveate.actions.embed, foveate.actions.probe, foveate.actions.predict;"
-        "heavy = {'torch', 'transformers', 'matplotlib', 'sklearn', 'scipy'} & set(sys.modules);"
+        "heavy = {'torch', 'transformers', 'matplotlib', 'sklearn', 'scipy', 'statsmodels'} & set(sys.modules);"
         "assert not heavy, heavy; assert took < 0.3, took"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

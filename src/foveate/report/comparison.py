@@ -111,7 +111,7 @@ def _caption(tested: Sequence[Row], groups: Sequence[str], facts: Mapping[str, A
     elif facts["paired"]:
         words += (
             f"The rank-biserial correlation runs from −1 to 1 and is positive where animals do more of it in {groups[0]}; its interval "
-            "is a bootstrap over animals."
+            "is a bootstrap over animals, or exact where all change the same way."
         )
     else:
         words += f"Cliff's delta runs from −1 to 1 and is positive where {groups[0]} is larger; its interval is Newcombe's."
@@ -165,7 +165,7 @@ def _sentences(rows: Sequence[Row], groups: Sequence[str], facts: Mapping[str, A
     same = [row for row in rows if row["tested"] == "1" and row["significant"] != "1"]
     if same:
         listed = ", ".join(f"{row['behaviour']} ({_p_is(row['p_holm'])})" for row in same)
-        effect = same[0]["effect_name"]
+        effect = same[0]["effect_name"].replace("rank-biserial", "the rank-biserial correlation")
         out.append(
             f"No difference was shown at a level of {facts['alpha']:g} after correction for: {listed}. That does not show that the "
             f"groups are alike; the intervals of {effect} tell how large a difference may have been missed."

@@ -131,7 +131,7 @@ def _otherwise(tested: Sequence[Row], groups: Sequence[str], facts: Mapping[str,
     two, paired = len(groups) == 2, facts["paired"]
     texts = [
         "The same shares, tested in other usual ways. q: false discovery rate after Benjamini and Hochberg"
-        + (f"; {'t test of the pairs' if paired else 'Welch'}: t test of the means; Hedges' g: difference of the means in standard "
+        + (f"; t: {'of the pairs (Student)' if paired else 'of the means (Welch)'}; Hedges' g: difference of the means in standard "
            "deviations, with a 95 % interval" if two else "")
         + ".",
         "The last column takes every video for an independent unit, as the publication that this follows aggregates them ("
@@ -182,7 +182,7 @@ def _bouts(rows: Sequence[Row], groups: Sequence[str]) -> More:
         words, form = _MEASURES[row["measure"]]
         medians = [row[f"median_{k + 1}"] for k in range(len(groups))]
         censored = "did not come" in row["note"]
-        note = "not always seen" if censored else row["note"].removeprefix("not tested: ")
+        note = "did not always come" if censored else row["note"].removeprefix("not tested: ")
         shown = [Cell(form.format(float(m)) if m else "–", m) for m in medians]
         n = ", ".join(row[f"n_{k + 1}"] for k in range(len(groups)))
         table.append(
@@ -294,7 +294,7 @@ def _mixed(artefact: Artefact, groups: Sequence[str], facts: Mapping[str, Any]) 
         [
             *(Cell(row["behaviour"]), Cell(row["term"])),
             _with_interval({**row, "estimate_low": row["low"], "estimate_high": row["high"]}, "estimate", points),
-            *(_number(row["df"], 0), _p(row["p"]), _p(row["p_holm"]), Cell(row["animals"] or "–"), Cell(row["rows"] or "–")),
+            *(_number(row["df"], 0), _p(row["p"]), _p(row["p_holm"]), _number(row["animals"], 0), _number(row["rows"], 0)),
         ]
         for row in rows
         if row["term"] != "intercept"
