@@ -79,3 +79,15 @@ def test_the_comparison_fits_a_terminal(
     assert f"{float(row['effect_low']):.2f} to {float(row['effect_high']):.2f}" in line
     assert "Mann-Whitney U test: control (5 animals) / treatment (5 animals)" in said
     assert "the smallest p that 5 against 5 animals can reach" in said and "comparison/default" in said
+
+
+def test_a_study_without_annotation_runs_to_a_report_and_cannot_be_probed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "study"
+    fake_project.make(folder, videos=1, annotated=0, groups=(), settings={"track": {"method": "motion"}, "crop": {"size": 64}})
+    assert cli.main(["run", "-p", str(folder), "--workers", "1"]) == 0
+    assert (folder / "report" / "index.html").exists()
+    assert "put files of BORIS" in " ".join(capsys.readouterr().err.split())
+    assert cli.main(["probe", "-p", str(folder), "--workers", "1"]) == 1
+    assert "there are no annotation files" in " ".join(capsys.readouterr().err.split())

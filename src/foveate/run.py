@@ -108,6 +108,8 @@ def run(
             file=project.folder / CONFIG,
             remedy="connect the drive with the footage, or correct `footage`",
         )
+    from foveate.annotations import annotation_files
+
     outcome = Outcome()
     failed: set[str] = set()
     annotated: set[str] = set()
@@ -117,6 +119,8 @@ def run(
         for stage in STAGES[: STAGES.index(until) + 1]:
             if stage in _NOT_NEEDED.get(until, ()):
                 continue
+            if stage == "labels" and until in ("embed", "report") and not annotation_files(project):
+                continue  # a study that nobody has annotated yet has nothing wrong with it
             usable = [video for video in chosen if video.name not in failed]
             tasks = []
             for task, artefact in _plan(project, stage, usable, annotated, outcome.notes, probes, attend):
@@ -194,7 +198,10 @@ def _plan(
         if videos:
             yield _item(project, stage, "foveate.attention", **(attend or {}))
     elif not annotated:
-        note = "no annotation was found, so there is no probe, no prediction and no comparison"
+        note = (
+            "no annotation was found, so there is no probe, no prediction and no comparison; put files of BORIS, of another annotation "
+            f"program, or CSV files into annotations/ (or correct annotations.files in {CONFIG})"
+        )
         if note not in notes:
             notes.append(note)
         if stage == "report":
