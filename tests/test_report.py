@@ -338,6 +338,7 @@ def test_an_unfinished_video_is_named_and_the_page_made_again_when_it_is_there(c
         ("tracks/v1/part-00000.parquet", "tracks"),
         ("predictions/default/v1/predictions.parquet", "ethograms"),
         ("probes/default/scores.csv", "scores"),
+        ("probes/default/bouts.csv", "scores"),
         ("labels/intervals.parquet", "ethograms"),
     ],
 )

@@ -6,7 +6,7 @@ from collections import Counter
 
 from foveate import __version__
 from foveate.project import Project
-from foveate.report import comparison, figures, scores, tracks
+from foveate.report import comparison, figures, quality, scores, tracks
 from foveate.report.sources import Sources
 
 _FEATURES = {
@@ -22,12 +22,13 @@ def paragraphs(
     sources: Sources,
     followed: list[tracks.Sheet],
     scored: scores.Main | None,
+    more: quality.Quality,
     compared: comparison.Comparison,
 ) -> list[str]:
     """Footage and tracking; recognition; comparison: those of the three that this study has, in whole sentences."""
     out = [_footage(project, sources, followed)] if followed else []
     if followed and scored is not None:
-        out.append(_recognition(project, name, sources, scored))
+        out.append(_recognition(project, name, sources, scored, more))
     if compared.shown is not None and scored is not None:
         out.append(_comparison(project, compared.shown))
     return out
@@ -68,7 +69,7 @@ def _tracking(project: Project, followed: list[tracks.Sheet]) -> str:
     )
 
 
-def _recognition(project: Project, name: str, sources: Sources, scored: scores.Main) -> str:
+def _recognition(project: Project, name: str, sources: Sources, scored: scores.Main, more: quality.Quality) -> str:
     settings, embed, crop = project.config.probes[name], project.config.embed, project.config.crop
     facts = sources.get("probe", name).facts()
     looked = (
@@ -90,7 +91,7 @@ def _recognition(project: Project, name: str, sources: Sources, scored: scores.M
         f"({', '.join(scored.behaviours)}) was trained on {rows}. "
     )
     chosen = "Penalties and decision thresholds were chosen by cross-validation inside the training part, per behaviour"
-    text += chosen + f", with all videos of an animal on the same side. {scored.sentence} "
+    text += chosen + f", with all videos of an animal on the same side. {_smoothing(more)}{scored.sentence} "
     side = scored.sides[0] if scored.sides else None
     if side is not None:
         each = [
@@ -100,6 +101,18 @@ def _recognition(project: Project, name: str, sources: Sources, scored: scores.M
         ]
         text += f"F1 per behaviour ({side.title.lower()}): {', '.join(each)}."
     return text
+
+
+def _smoothing(more: quality.Quality) -> str:
+    used = [
+        f"{line.behaviour}: {line.smoothing}" for line in more.bouts if line.colour is not None and line.smoothing != "none"
+    ]
+    if not used:
+        return ""
+    return (
+        f"Decisions were smoothed in time where that raised the mean of the F1 of frames and of bouts on the same folds "
+        f"({'; '.join(used)}). "
+    )
 
 
 def _comparison(project: Project, shown: comparison.Shown) -> str:

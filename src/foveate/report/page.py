@@ -92,7 +92,7 @@ def build(project: Project, name: str, sources: Sources, progress: Callable[[int
     looked = attention.load(project, sources, notes)
     problems["attend"] = [p for p in notes.problems if p.where == "attention"]
 
-    said = methods.paragraphs(project, name, sources, followed, scored.main, compared)
+    said = methods.paragraphs(project, name, sources, followed, scored.main, more, compared)
     source = provenance.provenance(project, sources, notes)
     context: dict[str, Any] = {
         "name": project.config.name,

@@ -235,7 +235,7 @@ def _reliability(folder: Path, panels: Sequence[quality.Panel]) -> None:
         axis.plot([left, left + side], [top + side, top], "--", color=_MUTED, lw=0.5)
         x, y = [left + side * p / 100 for p, _ in panel.points], [top + side * p / 100 for _, p in panel.points]
         axis.plot(x, y, "o-", color=_INK if panel.colour is None else COLOURS[panel.colour], ms=2, lw=0.8)
-        axis.text(left, top - 0.06, "all behaviours" if panel.colour is None else panel.behaviour, fontsize=6.5, color=_INK)
+        axis.text(left, top - 0.06, panel.title, fontsize=6.5, color=_INK)
         slope = "" if panel.slope is None else f", slope {panel.slope:.2f}"
         axis.text(left, top + side + 0.2, f"off by {panel.ece:.2f}{slope}", fontsize=5, color=_MUTED)
     below = "predicted probability (across) and share of frames with the behaviour (up)"

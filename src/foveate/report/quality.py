@@ -40,6 +40,10 @@ class Panel:
     ece: float
     slope: float | None
 
+    @property
+    def title(self) -> str:
+        return "all behaviours" if self.behaviour == ALL else self.behaviour
+
 
 @dataclass(frozen=True)
 class Tick:
