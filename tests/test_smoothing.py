@@ -143,4 +143,8 @@ def test_what_was_scored_is_what_is_predicted(tmp_path: Path) -> None:
     scores = pd.read_csv(project.folder / "probes" / "default" / "scores.csv").set_index(["split", "view", "behaviour"])
     bouts = pd.read_csv(project.folder / "probes" / "default" / "bouts.csv").set_index(["split", "behaviour", "decisions"])
     assert (scores.loc[("cv", "*")]["f1"] != scores.loc[("cv", "*")]["f1_raw"]).any()
+    assert (
+        bouts.loc[("cv", "eat", "smoothed"), "annotated"] == scores.loc[("cv", "*", "eat"), "bouts"]
+    )  # cut where nothing was seen
+    assert scores.loc[("cv", "*", "eat"), "bouts"] > scores.loc[("cv", "full", "eat"), "bouts"]
     assert bouts.loc[("cv", "eat", "smoothed"), "predicted"] < bouts.loc[("cv", "eat", "raw"), "predicted"]

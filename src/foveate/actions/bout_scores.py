@@ -5,7 +5,8 @@ never reaches across time that says nothing. Limits are therefore as exact as th
 
 Columns
     split, behaviour     as in scores.csv; ``*macro`` is the mean over the behaviours that scores.csv scores
-    decisions            ``smoothed`` (what predictions, bouts and budgets are made of) or ``raw`` (thresholds alone)
+    decisions            ``smoothed`` (what predictions, bouts and budgets are made of) or ``raw`` (the same thresholds alone; without any
+                         smoothing slightly others might have been chosen)
     window, gap, least   seconds of the final probe's smoothing (``smoothing``); that of the folds is in probe.json
     annotated, predicted        number of bouts; annotated_seconds, predicted_seconds: their median length
     f1_10, f1_25, f1_50  segmental F1 at a temporal intersection over union of .1, .25, .5 (Lea et al. 2017, section 4.1): a predicted bout

@@ -11,7 +11,7 @@ Columns
     f1_low, f1_high    95 % bootstrap interval over groups, from 5 groups on; empty below
     threshold, penalty of the final probe
     rows, positives    observed frames and those of them with the behaviour
-    bouts, videos, groups    bouts seen, and videos and groups that hold positives
+    bouts, videos, groups    bouts seen (in ``*`` cut wherever frames do not follow each other), and videos and groups that hold positives
 """
 
 from __future__ import annotations
@@ -158,7 +158,7 @@ def _one(
                 "penalty": penalty[k],
                 "rows": observed,
                 "positives": int(positive.sum()),
-                "bouts": metrics.count_bouts(truth[:, k], series),
+                "bouts": len(side.strip.runs(positive)[0]) if view == ALL_VIEWS else metrics.count_bouts(truth[:, k], series),
                 "videos": len(set(video[positive])),
                 "groups": int(holding[k]),
                 "note": "" if scored[k] else _too_rare(side.split, int(holding[k])),
