@@ -81,6 +81,7 @@ def test_the_comparison_fits_a_terminal(
     assert "the smallest p that 5 against 5 animals can reach" in said and "comparison/default" in said
 
 
+@pytest.mark.filterwarnings("ignore:the model 'handcrafted':UserWarning")
 def test_a_study_without_annotation_runs_to_a_report_and_cannot_be_probed(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
