@@ -358,6 +358,7 @@ def test_footage_that_is_gone(copy: Project) -> None:
     (copy.folder / "footage" / "v2.mp4").unlink()
     found = made(copy)
     assert "v2.mp4" in found.text("provenance") and "no such file" in found.text("provenance")
+    assert "animals 3" in found.text("")  # of the videos that are there
     assert any((image["alt"] or "").startswith("v0 at") for image in found.all("img"))
 
 

@@ -97,7 +97,7 @@ def build(project: Project, name: str, sources: Sources, progress: Callable[[int
     context: dict[str, Any] = {
         "name": project.config.name,
         "outcome": outcome(project, followed, scored.main, compared),
-        "tiles": tiles(project, followed, scored.main, compared),
+        "tiles": tiles(project, sources, followed, scored.main, compared),
         "problems": problems,
         "sheets": pictured,
         "strips": [s for s in followed if s not in pictured],
@@ -189,20 +189,24 @@ def outcome(project: Project, followed: list[tracks.Sheet], scored: scores.Main 
     return text
 
 
-def _animals(project: Project) -> int:
-    return len({subject for video in project.videos for subject in video.subjects})
+def _animals(project: Project, sources: Sources) -> int:
+    """Those of videos that can be read, or of all where none has been read yet."""
+    read = [video for video in project.videos if sources.has("timeline", video.name)]
+    return len({subject for video in read or project.videos for subject in video.subjects})
 
 
 def tiles(
     project: Project,
+    sources: Sources,
     followed: list[tracks.Sheet],
     scored: scores.Main | None,
     compared: comparison.Comparison,
 ) -> list[Tile]:
     """Key numbers; a number that does not exist has no tile."""
+    animals = _animals(project, sources)
     out = [
         Tile("videos" if len(project.videos) != 1 else "video", str(len(project.videos))),
-        Tile("animals" if _animals(project) != 1 else "animal", str(_animals(project))),
+        Tile("animals" if animals != 1 else "animal", str(animals)),
     ]
     rows = [f for sheet in followed for f in sheet.followed]
     seconds = sum(sheet.duration for sheet in followed)
