@@ -14,6 +14,7 @@ from foveate.actions import curve, probe, window_sweep
 from foveate.actions import published as recipe
 from foveate.project import Project, read_csv
 from foveate.report import comparison, page, sources
+from foveate.report.scores import in_words
 from foveate.schema import FoveateError
 from foveate.store import Artefact, write_text
 from tests import fake_project
@@ -218,6 +219,14 @@ def test_the_published_probe_is_shown_once_it_is_there(copy: Project) -> None:
     write_text(swept.path("windows.csv"), "\n".join([",".join(("window", *recipe.COLUMNS)), *lines]) + "\n")
     swept.finish()
     assert "best on the test videos 1 0.50 0.56 0.47 7 0.50 0.56 0.47" in made(copy).text("scores")
+
+
+def test_a_probe_in_words(copy: Project) -> None:
+    settings = copy.config.probe.published()
+    assert in_words(settings) == "published recipe, crops, CLS token, last and third-last layer, windows of 7 frames"
+    assert in_words(settings.model_copy(update={"recipe": "foveate", "layer": "last", "window": 1})) == (
+        "crops, CLS token, last layer, single frames"
+    )
 
 
 def test_every_video_has_pictures_and_ethogram(copy: Project) -> None:

@@ -7,8 +7,8 @@
 ``augment: paper``    as published: drawn anew for every window in each of the three passes over the data (12 epochs of a quarter), one draw
                       shared by the frames of the window. Flips do not swap labels. Costs up to ``3 W`` backbone passes per
                       picture, for one window W only: 100,000 pictures and W = 7 are 2.1 million, 13 hours at 45 pictures/s,
-                      and 6 KiB of disk each at width 384. All folds and learning rates share them, because each of their
-                      training sets takes its rows from the same three passes (``sgd.batches``).
+                      10 GB of disk at width 384, and 3 GB of memory while training. All folds and learning rates share them,
+                      because each of their training sets takes its rows from the same three passes (``sgd.batches``).
 
 The clean vectors have the same rows, and stay as they are. Written to ``embeddings/<model>-<hash8>/<video>/part-*.arrow`` in the layout of
 ``schema.embedding_schema``; the rows of one picture follow each other. ``aug`` counts them from 1.

@@ -269,8 +269,9 @@ def in_words(settings: ProbeSettings) -> str:
     """What a probe looks at: ``crops, mean of the subject's patches, window of 7``."""
     source = "crops" if settings.source == "crop" else "full frames"
     feature = {"cls": "CLS token", "patch": "mean of patches", "subject": "mean of the subject's patches"}[settings.feature]
-    layer = "last layer" if settings.layer == "last" else "third-last layer"
-    return f"{source}, {feature}, {layer}, " + (
+    layer = {"last": "last layer", "third_last": "third-last layer", "both": "last and third-last layer"}[settings.layer]
+    recipe = "published recipe, " if settings.recipe == "paper" else ""
+    return f"{recipe}{source}, {feature}, {layer}, " + (
         "single frames" if settings.window == 1 else f"windows of {settings.window} frames"
     )
 
