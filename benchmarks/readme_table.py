@@ -78,6 +78,24 @@ def focus_rows(focus: Any) -> list[tuple[str, str, str]]:
     return rows
 
 
+def published_rows() -> list[tuple[str, str, str]]:
+    rows = []
+    if grid := cell("probe_grid"):
+        torch, same = (
+            " / ".join(f"{grid[f'window_{w}'][f'times_faster_than_{than}_one_after_another']:.1f}" for w in (1, 7))
+            for than in ("torch_optim", "the_same_step")
+        )
+        what = "published probe, its grid in one product against its 26 probes one after another, window 1 / 7, one thread"
+        rows.append((what, f"{torch} times faster than torch's SGD, {same} than our own step", "`probe_grid.py`"))
+    if paper := cell("paper_recipe"):
+        names = ("honest (cv)", "random_frames (cv)", "honest (test)", "paper (test)", "leave_one_video_out (all)")
+        scores = [" / ".join(f"{paper[kind][name]['macro_f1']:.2f}" for name in names) for kind in paper if "pictures" in kind]
+        what = "demo, published probe, macro F1 of single views, clean pictures; augmented: honest, cross-validated / random split of "
+        what += "frames / honest, 3 test videos / best on these / one video after another left out"
+        rows.append((what, "; ".join(scores), "`paper_recipe.py`"))
+    return rows
+
+
 def other_rows() -> list[tuple[str, str, str]]:
     rows = []
     if smoothing := cell("smoothing"):
@@ -98,6 +116,7 @@ def other_rows() -> list[tuple[str, str, str]]:
         what = "features of stored crops against source: median cosine, 1st percentile"
         value = f"{best['median']:.3f}, {best['first_percentile']:.3f} ({best['kb_per_crop']} KB per crop)"
         rows.append((what, value, "`crop_fidelity.py`"))
+    rows += published_rows()
     if focus := cell("focus"):
         rows += focus_rows(focus)
     if reading := cell("reading"):
