@@ -27,6 +27,7 @@ SAID = {
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("name", SAID)
 def test_example_runs_and_shows_its_results(name: str) -> None:
     """Always run anew; the page it leaves is what `make docs` takes."""

@@ -16,7 +16,7 @@ from foveate import FoveateError, Project
 from foveate.annotations import export_bouts
 from foveate.simulate import PastureSettings, simulate
 
-pasture = PastureSettings(seed=3, annotated=4, unannotated=1, test=0, seconds=15, width=160, height=90)
+pasture = PastureSettings(seed=3, annotated=4, unannotated=1, test=0, seconds=12, width=160, height=90)
 simulate("study", pasture)
 path = Path("study/foveate.yaml")
 settings = yaml.safe_load(path.read_text())

@@ -17,7 +17,7 @@ import foveate.api as fv
 from foveate import FoveateError, LinearProbe
 from foveate.simulate import PastureSettings, simulate
 
-simulate("pasture", PastureSettings(seed=4, annotated=6, unannotated=2, test=0, seconds=15, width=160, height=90))
+simulate("pasture", PastureSettings(seed=4, annotated=6, unannotated=2, test=0, seconds=12, width=160, height=90))
 
 # %% [markdown]
 # ## 1. Start a project
@@ -128,7 +128,7 @@ figure, axis = plt.subplots(figsize=(8, 0.35 * len(names) + 0.6))
 for row, name in enumerate(names):
     own = bouts[bouts["behaviour"] == name]
     axis.broken_barh(list(zip(own["start"], own["stop"] - own["start"], strict=True)), (row - 0.4, 0.8), color="#0072b2")
-axis.set(yticks=range(len(names)), yticklabels=names, xlabel="seconds", xlim=(0, 15))
+axis.set(yticks=range(len(names)), yticklabels=names, xlabel="seconds", xlim=(0, 12))
 axis.spines[["top", "right"]].set_visible(False)
 
 # %% [markdown]
