@@ -227,7 +227,16 @@ def budgets(project: Folder = ".", video: Sequence[str] = (), probe: str = "defa
 def comparison(
     project: Folder = ".",
     table: Literal[
-        "tests", "proportions", "measures", "secondary", "transitions", "bins", "corrected", "pairs", "mixed"
+        "tests",
+        "proportions",
+        "measures",
+        "secondary",
+        "transitions",
+        "bins",
+        "corrected",
+        "corrected_differences",
+        "pairs",
+        "mixed",
     ] = "tests",
     probe: str = "default",
 ) -> pd.DataFrame:
