@@ -111,11 +111,17 @@ def test_empty_or_infinite_values_are_refused() -> None:
         statistics.mann_whitney([np.nan], [1.0])
 
 
+def test_holm_is_statsmodels() -> None:
+    """A few cases: theirs collects garbage each time, which takes half a second beside torch."""
+    rng = np.random.default_rng(0)
+    for p in (rng.random(7), rng.random(12) ** 4, np.array([0.01, 0.01, 0.04, 0.5]), np.array([0.3])):
+        np.testing.assert_allclose(statistics.holm(p), multipletests(p, method="holm")[1], rtol=1e-12)
+
+
 @settings(max_examples=60, deadline=None)
 @given(p=st.lists(st.floats(0, 1), min_size=1, max_size=12))
-def test_holm_is_statsmodels(p: list[float]) -> None:
+def test_holm_is_monotone_and_never_smaller(p: list[float]) -> None:
     ours = statistics.holm(p)
-    np.testing.assert_allclose(ours, multipletests(p, method="holm")[1], rtol=1e-12)
     assert (ours >= np.array(p)).all() and (ours <= 1).all()
     assert (np.diff(ours[np.argsort(p, kind="stable")]) >= 0).all()
 
