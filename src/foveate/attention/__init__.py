@@ -90,9 +90,9 @@ def models_of(project: Project, settings: AttendSettings) -> dict[str, str]:
     found: dict[str, str] = {}
     for model in dict.fromkeys(model_of(project.folder, m) for m in settings.models or (project.config.embed.model,)):
         path = Path(model)
-        label = path.name if path.is_dir() else model
-        if label in found:  # two folders of one name
-            label = f"{path.parent.name}/{label}"
+        name = path.name if path.is_dir() else model
+        same = sum(label == name or label.startswith(f"{name} (") for label in found)  # folders of one name
+        label = f"{name} ({same + 1})" if same else name
         found[label] = model
     return found
 
