@@ -287,6 +287,23 @@ def test_an_interrupted_run_goes_on(copy: Path, monkeypatch: pytest.MonkeyPatch)
     assert seen < 24 and contents(copy) == before
 
 
+def test_a_half_finished_look_gives_way_to_other_settings(copy: Path) -> None:
+    shutil.rmtree(copy / "attention")
+
+    def stop(done: int, total: int) -> None:
+        if done == 11:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        attention.run(Project.load(copy), progress=stop)
+    values = yaml.safe_load((copy / "foveate.yaml").read_text())
+    values["attend"] |= {"frames": 2, "source": "frame"}
+    (copy / "foveate.yaml").write_text(yaml.safe_dump(values))
+    assert run(Project.load(copy), "attend", workers=1).ok
+    assert len(rows_of(copy / "attention" / "default" / "focus.csv")) == 2
+    assert len(list((copy / "attention" / "default" / "pictures").rglob("*.png"))) == 2
+
+
 def test_options_have_a_folder_of_their_own(copy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = contents(copy / "attention" / "default")
     tiny("vit").save_pretrained(copy / "other")

@@ -125,7 +125,8 @@ def run(
     used = [video for video in _named(project, videos) if _cropped(project, video)]
     if not used:
         raise FoveateError("no video has finished crops", remedy="run `foveate crop`")
-    _refuse_strangers(target)
+    if out is not None:
+        _refuse_strangers(target)
     blind = [label for label, model in models.items() if not has_cls(model)]
     if blind and chosen.models:
         raise FoveateError(
