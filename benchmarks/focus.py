@@ -47,21 +47,23 @@ def random_models(folder: Path) -> list[Path]:
     return made
 
 
-def pictures(data: Path, name: str) -> Iterator[tuple[str, NDArray[np.uint8], NDArray[np.bool_]]]:
-    """(frame or crop, picture, true mask) of every eighth frame in which the subject is."""
+def pictures(data: Path, name: str) -> Iterator[tuple[str, NDArray[np.uint8], NDArray[np.bool_], NDArray[np.bool_]]]:
+    """(frame or crop, picture, true mask, what is picture and not letterbox) of every eighth frame in which the subject is."""
     for path in sorted((data / "JPEGImages" / "480p" / name).glob("*.jpg"))[::STRIDE]:
         picture = np.asarray(Image.open(path).convert("RGB"))
         truth = np.asarray(Image.open(data / "Annotations" / "480p" / name / f"{path.stem}.png").convert("L")) > 127
         box = masks.box(truth)
         if box is None:
             continue
-        yield "frame", picture, truth
+        whole = np.ones_like(truth)
+        yield "frame", picture, truth, whole
         height, width = truth.shape
         settings, one = CropSettings(smooth=0), np.zeros(1)
         view = View(x=0, y=0, w=width, h=height)
         source = geometry(np.array([box], float), one, one.astype(np.int64), view, settings).source[0]
         x, y, w, h = (float(v) for v in source)
-        yield "crop", cut(picture, source, settings.size), masks.resample(truth, settings.size, settings.size, (x, y, w, h))
+        mask, within = (masks.resample(part, settings.size, settings.size, (x, y, w, h)) for part in (truth, whole))
+        yield "crop", cut(picture, source, settings.size), mask, within
 
 
 def davis(data: Path, models: dict[str, str]) -> dict[str, Any]:
@@ -69,13 +71,13 @@ def davis(data: Path, models: dict[str, str]) -> dict[str, Any]:
     backbones = {label: load_backbone(model) for label, model in models.items()}
     found: dict[str, dict[str, dict[str, list[float]]]] = {}
     for name in SEQUENCES:
-        for source, picture, truth in pictures(data, name):
+        for source, picture, *shapes in pictures(data, name):
             zoom = SIZE / min(picture.shape[:2]) / 14
             height, width = (round(side * zoom) * 14 for side in picture.shape[:2])
             image = resize(torch.from_numpy(picture.copy()).permute(2, 0, 1)[None], height, width)
-            mask = torch.from_numpy(truth.astype(np.float32))[None]
+            mask, within = (torch.from_numpy(shape.astype(np.float32))[None] for shape in shapes)
             for label, backbone in backbones.items():
-                focus = focus_score(attention_maps(image, backbone), mask)
+                focus = focus_score(attention_maps(image, backbone), mask, within)
                 own = found.setdefault(source, {}).setdefault(label, {})
                 own.setdefault(name, []).append(float(focus.mean[0]))
             found[source].setdefault("ceiling", {}).setdefault(name, []).append(1 / float(focus.area[0]))
