@@ -87,6 +87,7 @@ def _windows(folder: Path, windows: Sequence[int]) -> None:
 def tests(folder: Path) -> None:
     """The primary tests of the comparison, what they could show at all, and where the rest is."""
     from foveate.groups import NAMES, artefact
+    from foveate.report.comparison_more import p_text
 
     project = Project.load(folder)
     try:
@@ -102,7 +103,7 @@ def tests(folder: Path) -> None:
         digits = 1 if len(groups) == 2 else 0
         medians = " / ".join(f"{100 * float(row[f'median_{k + 1}']):.{digits}f}" for k in range(len(groups)))
         if row["tested"] == "1":
-            p = [f"{float(row[name]):.2g}" if float(row[name]) < 0.1 else f"{float(row[name]):.2f}" for name in ("p", "p_holm")]
+            p = [p_text(row[name]) for name in ("p", "p_holm")]
             effect, low, high = (f"{float(row[name]):.2f}" for name in ("effect", "effect_low", "effect_high"))
             shown.append([row["behaviour"], medians, *p, effect, f"{low} to {high}", row["mark"]])
         else:
