@@ -79,10 +79,30 @@ def test_one_row_per_animal_is_ordinary_least_squares() -> None:
     assert found["model"].unique().tolist() == ["linear"] and found.loc["age", "df"] == 11
 
 
-def test_a_group_that_changes_within_animals_has_their_degrees_of_freedom() -> None:
-    table = rows(8, 4, seed=4)
-    table["group"] = np.where(table["session"].isin(["s0", "s1"]), "control", "treated")
-    assert fitted(table).loc["group treated", "df"] == 32 - 8 - 1
+def before_and_after(animals: int = 8, sessions: int = 6, seed: int = 4) -> pd.DataFrame:
+    """The same animals in both groups, with as many sessions in each; they answer to the treatment differently, on average not at all."""
+    table, rng = rows(animals, sessions, effect=0.0, seed=seed), np.random.default_rng(seed)
+    table["group"] = np.where(table["session"] < f"s{sessions // 2}", *GROUPS)
+    answer = dict(zip(table["subject"].unique(), 0.1 * rng.normal(size=animals), strict=True))
+    table["share"] += np.where(table["group"] == "treated", table["subject"].map(answer), 0.0)
+    return table
+
+
+def test_sessions_of_pairs_are_the_paired_t_test_of_the_animals() -> None:
+    """Sessions are no animals: without the animals' own answers p would be far too small (df 39 instead of 7)."""
+    found = fitted(before_and_after()).loc["group treated"]
+    means = before_and_after().pivot_table(index="subject", columns="group", values="share")
+    theirs = scipy.stats.ttest_rel(means["treated"], means["control"])
+    assert found["df"] == 8 - 1 and found["converged"] == 1
+    assert found["t"] == pytest.approx(theirs.statistic, rel=1e-2)
+    assert found["p"] == pytest.approx(theirs.pvalue, rel=1e-2)
+
+
+def test_degrees_of_freedom_of_pairs_with_a_covariate_of_the_sessions() -> None:
+    found = fitted(before_and_after(), ("age",))
+    assert found["df"].to_dict() == {"intercept": 7, "group treated": 7, "age": 48 - 16 - 1}
+    one = before_and_after(sessions=2).assign(age=lambda t: t["age"].astype(int) + t.index % 3)
+    assert fitted(one, ("age",))["df"].to_dict() == {"intercept": 7, "group treated": 6, "age": 6}  # one session each
 
 
 def test_no_variance_between_animals_is_said() -> None:

@@ -2,18 +2,21 @@
 
 Rows are the sessions of the animals. Where an animal has several, share = groups + covariates + one random intercept per animal, fitted by
 restricted maximum likelihood (statsmodels' ``MixedLM``); where every animal has one, the same without random intercept (ordinary least
-squares). Shares enter as they are, so an estimate is a difference of shares.
+squares). Where the same animals stand in several groups, with several sessions in each, every animal has one more random intercept per
+group: animals differ in how they answer to a treatment, and without it ten sessions of four animals would pass for forty animals. Shares
+enter as they are, so an estimate is a difference of shares.
 
 p is from Student's t instead of statsmodels' normal distribution, which for a dozen animals finds differences that are not there. Degrees
 of freedom go by the between-within rule (Schluchter and Elashoff 1990): of a term that never changes within an animal, animals less
-coefficients of such terms; of one that does, rows less animals less coefficients of such terms. With groups of equal animals and sessions
-that is the t test of the animals' means.
+coefficients of such terms; of one that does, rows less animals less coefficients of such terms; and where animals stand in several groups,
+of one that changes with the group only, animals in groups less animals less coefficients of such terms. With groups of equal animals and
+sessions that is the t test of the animals' means, paired where they are pairs.
 """
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -34,12 +37,19 @@ slope, or a word against the first of its kind). ``p_holm`` is over the behaviou
 
 @dataclass(frozen=True, eq=False)
 class Design:
-    """The fixed effects: names, f64[R, P], and for each column whether it changes within an animal."""
+    """The fixed effects: names, f64[R, P], and for each column where it changes: 0 between animals only, 1 within an animal between groups,
+    2 within an animal in one group; and of each row the animal, and the animal in its group."""
 
     terms: tuple[str, ...]
     matrix: Values
-    within: tuple[bool, ...]
+    within: tuple[int, ...]
     animals: tuple[str, ...]
+    cells: tuple[tuple[str, str], ...]
+
+    @property
+    def sizes(self) -> tuple[int, int, int]:
+        """Numbers of animals, of animals in groups, and of rows."""
+        return len(set(self.animals)), len(set(self.cells)), len(self.animals)
 
 
 class Unfit(Exception):
@@ -71,13 +81,19 @@ def design_of(table: pd.DataFrame, groups: Sequence[str], covariates: Sequence[s
     if np.linalg.matrix_rank(matrix) < matrix.shape[1]:
         raise Unfit("groups and covariates cannot be told apart in these rows, or a covariate never changes")
     subjects = tuple(table["subject"])
-    first = {animal: place for place, animal in reversed(list(enumerate(subjects)))}
-    centred = matrix - matrix[[first[animal] for animal in subjects]]
-    within = tuple(bool(np.abs(centred[:, k]).max() > 1e-12) for k in range(matrix.shape[1]))
-    found = Design(tuple(columns), matrix, within, subjects)
+    places = tuple(zip(table["group"], table["subject"], strict=True))
+    within = tuple(int(a) + int(b) for a, b in zip(_changes(matrix, subjects), _changes(matrix, places), strict=True))
+    found = Design(tuple(columns), matrix, within, subjects, places)
     if min(degrees(found)) < 1:
         raise Unfit(f"{len(set(subjects))} animals are too few for {len(columns)} coefficients")
     return found
+
+
+def _changes(matrix: Values, units: Sequence[Hashable]) -> list[bool]:
+    """Whether each column changes within a unit."""
+    first = {unit: place for place, unit in reversed(list(enumerate(units)))}
+    changes: list[bool] = (np.abs(matrix - matrix[[first[unit] for unit in units]]).max(0) > 1e-12).tolist()
+    return changes
 
 
 def _number(cell: str) -> float | None:
@@ -90,9 +106,8 @@ def _number(cell: str) -> float | None:
 
 def degrees(design: Design) -> list[int]:
     """Of every column, by the between-within rule. The intercept is between."""
-    animals, rows = len(set(design.animals)), len(design.animals)
-    inside = sum(design.within)
-    return [rows - animals - inside if w else animals - (len(design.within) - inside) for w in design.within]
+    sizes = (0, *design.sizes)
+    return [sizes[w + 1] - sizes[w] - design.within.count(w) for w in design.within]
 
 
 def fit(share: Values, design: Design) -> list[dict[str, Any]]:
@@ -131,11 +146,21 @@ def fit(share: Values, design: Design) -> list[dict[str, Any]]:
 def _mixed(share: Values, design: Design) -> tuple[Values, Values, float, float, bool]:
     from statsmodels.regression.mixed_linear_model import MixedLM
 
-    numbers = np.unique(np.array(design.animals), return_inverse=True)[1]
-    result = MixedLM(share, design.matrix, groups=numbers).fit(reml=True)
+    names, numbers = np.unique(np.array(design.animals), return_inverse=True)
+    animals, cells, rows = design.sizes
+    further = None
+    if animals < cells < rows:  # one more intercept of every animal in every group
+        further = {"group": {k: _indicators([c for c in design.cells if c[1] == name]) for k, name in enumerate(names)}}
+    ones = np.ones((rows, 1))
+    result = MixedLM(share, design.matrix, groups=numbers, exog_re=ones, exog_vc=further).fit(reml=True)
     size = design.matrix.shape[1]
     between, residual = float(result.cov_re[0, 0]), float(result.scale)
     return np.asarray(result.fe_params), np.asarray(result.bse_fe)[:size], between, residual, bool(result.converged)
+
+
+def _indicators(cells: Sequence[tuple[str, str]]) -> Values:
+    known = list(dict.fromkeys(cells))
+    return np.array([[cell == one for one in known] for cell in cells], dtype=np.float64)
 
 
 def _linear(share: Values, design: Design) -> tuple[Values, Values, float, float, bool]:
