@@ -49,6 +49,17 @@ def test_banos_golden(case: dict[str, object]) -> None:
         assert found[ours] == pytest.approx(np.nan if expected is None else expected, nan_ok=True), ours
 
 
+@pytest.mark.parametrize("step", [0.1, 1 / 25, 1 / 3])
+def test_an_overlap_of_just_a_half_counts_wherever_it_lies(step: float) -> None:
+    """Added up, tenths and twenty-fifths of seconds are a little off: that must not decide."""
+    truth, said = np.tile(bits("110000"), 40), np.tile(bits("100000"), 40)
+    strip = Strip(np.arange(240) * step, np.diff(np.arange(241) * step), np.zeros(240, dtype=np.int64))
+    assert segment_counts(truth, said, strip, 0.5).tolist() == [40, 0, 0]
+    truth = np.tile(bits("101000"), 40)  # what is said overlaps two alike: the first is taken
+    found, _ = matches(strip.runs(truth), strip.runs(np.tile(bits("111000"), 40)), strip.axis, 0.3)
+    assert found.tolist() == list(range(0, 80, 2))
+
+
 def test_banos_mean_over_recordings_and_what_it_hides() -> None:
     """The package's mean over all golden cases, taken as recordings; beside it what it leaves out."""
     truths, saids = zip(*((bits(c["truth"]), bits(c["predicted"])) for c in GOLDEN["cases"]), strict=True)

@@ -136,3 +136,13 @@ def test_latency_of_pairs_counts_directions() -> None:
     late = rows.loc[("latency_seconds", "eat")]
     assert late["test"] == "sign" and late["statistic"] == 4 and late["p"] == pytest.approx(0.375)  # 4 of 5 sooner
     assert rows.loc[("bouts_per_hour", "eat"), "test"] == "wilcoxon"
+
+
+def test_effects_of_censored_values_say_no_more_than_their_tests() -> None:
+    ten, sixty, late = np.arange(10.0, 60.0, 10.0), np.full(5, 60.0), np.ones(5, dtype=bool)
+    pairs = tables.Sample([ten, sixty], [late, np.arange(5) > 0], paired=True)  # at least 10 s against 60 s: who knows
+    assert tables.rank_test(pairs, 0)["p"] == 1 and tables.effect(pairs, 0, 0)["effect"] == 0
+    several = tables.Sample([ten, sixty, ten + 60], [late, late, late])
+    assert tables.rank_test(several, 0)["p"] == 1 and tables.effect(several, 0, 0)["effect"] == 0
+    came = tables.Sample([ten, sixty], [~late, late], paired=True)
+    assert tables.effect(came, 0, 0)["effect"] == -1

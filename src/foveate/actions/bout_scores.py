@@ -82,6 +82,8 @@ def pairs(
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
     """Annotated bout, predicted bout and intersection over union of all pairs that overlap, ordered by predicted bout.
 
+    Rounded: two frames of four are a half, and two such pairs are alike, wherever on the axis they lie.
+
     Args:
         axis: ``Strip.axis``; bouts of one side do not overlap each other.
     """
@@ -94,7 +96,7 @@ def pairs(
     stop = np.minimum(axis[b[of_truth]], axis[d[of_said]])
     together = stop - start
     union = axis[b[of_truth]] - axis[a[of_truth]] + axis[d[of_said]] - axis[c[of_said]] - together
-    return of_truth, of_said, together / union
+    return of_truth, of_said, np.round(together / union, 6)
 
 
 def matches(truth: Runs, said: Runs, axis: NDArray[np.float64], overlap: float) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -151,9 +151,10 @@ def _rank_biserial(d: Values) -> Values:
     return np.asarray((np.sign(d) * rank).sum(1) / np.where(total == 0, 1, total), dtype=np.float64)
 
 
-def epsilon_squared(groups: list[Values]) -> float:
+def epsilon_squared(groups: list[Values], censored: list[NDArray[np.bool_]] | None = None) -> float:
     """Share of the ranks' variance that lies between several groups: H / (N - 1), 0 to 1 (Kelley 1935; Tomczak and Tomczak 2014)."""
-    pooled = scores(np.concatenate(groups)).astype(np.float64)
+    late = None if censored is None else np.concatenate(censored)
+    pooled = scores(np.concatenate(groups), late).astype(np.float64)
     total = float((pooled**2).sum())
     parts = np.split(pooled, np.cumsum([len(g) for g in groups])[:-1])
     return sum(float(part.sum()) ** 2 / len(part) for part in parts) / total if total else 0.0

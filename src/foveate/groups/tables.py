@@ -97,9 +97,7 @@ def sample(
 def rank_test(s: Sample, seed: int, states: int = statistics.EXACT_STATES) -> dict[str, Any]:
     """The rank test that fits the sample: columns test, statistic, p, exact; ``states`` as for ``statistics.kruskal_wallis``."""
     if s.paired and s.censored is not None and any(late.any() for late in s.censored):
-        sign = np.array(
-            [float(statistics.dominance([a], [b], [p], [q])[0, 0]) for a, b, p, q in zip(*s.values, *s.censored, strict=True)]
-        )
+        sign = _directions(s)
         name, found = "sign", statistics.sign_test(int((sign > 0).sum()), int((sign < 0).sum()))
     elif s.paired:
         name, found = "wilcoxon", statistics.wilcoxon(s.values[0] - s.values[1])
@@ -112,14 +110,23 @@ def rank_test(s: Sample, seed: int, states: int = statistics.EXACT_STATES) -> di
     return {"test": name, "statistic": found.statistic, "p": found.p, "exact": int(found.exact)}
 
 
+def _directions(s: Sample) -> Values:
+    """Of every animal of a paired sample: 1 where its first value is certainly larger, -1 where it is certainly smaller, else 0."""
+    late = s.censored or [np.zeros(len(values), dtype=bool) for values in s.values]
+    pairs = zip(*s.values, *late, strict=True)
+    return np.array([float(statistics.dominance([a], [b], [p], [q])[0, 0]) for a, b, p, q in pairs])
+
+
 def effect(s: Sample, draws: int, seed: int) -> dict[str, Any]:
     """Effect size with its interval, and that of the bootstrap: columns effect_name .. effect_high, boot_low, boot_high.
 
-    Without draws only intervals that need none.
+    Without draws only intervals that need none. Of censored values only what is certain counts, as in the tests; of pairs with such values
+    that is the direction, and their correlation is the share of animals that went up less that of those that went down.
     """
     low, high, boot = math.nan, math.nan, (math.nan, math.nan)
     if s.paired:
-        name, value = "rank-biserial", effects.rank_biserial(s.values[0] - s.values[1])
+        unsure = s.censored is not None and any(late.any() for late in s.censored)
+        name, value = "rank-biserial", effects.rank_biserial(_directions(s) if unsure else s.values[0] - s.values[1])
         if draws:
             low, high = boot = effects.rank_biserial_interval(s.values[0] - s.values[1], draws, seed)
     elif len(s.values) == 2:
@@ -129,7 +136,7 @@ def effect(s: Sample, draws: int, seed: int) -> dict[str, Any]:
         if draws:
             boot = effects.delta_bootstrap(x, y, draws, seed)
     else:
-        name, value = "epsilon squared", effects.epsilon_squared(s.values)
+        name, value = "epsilon squared", effects.epsilon_squared(s.values, s.censored)
         if draws:
             low, high = boot = effects.epsilon_squared_bootstrap(s.values, draws, seed)
     row = {"effect_name": name, "effect": value, "effect_low": low, "effect_high": high}
