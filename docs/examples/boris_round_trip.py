@@ -16,7 +16,7 @@ from foveate import FoveateError, Project
 from foveate.annotations import export_bouts
 from foveate.simulate import PastureSettings, simulate
 
-pasture = PastureSettings(seed=3, annotated=4, unannotated=1, test=0, seconds=12, width=160, height=90)
+pasture = PastureSettings(seed=3, annotated=4, unannotated=1, test=0, seconds=12, width=160, height=90, step=0.5)
 simulate("study", pasture)
 path = Path("study/foveate.yaml")
 settings = yaml.safe_load(path.read_text())
@@ -26,7 +26,7 @@ try:
 except FoveateError:
     model = "handcrafted"  # features that have learned nothing: the way is the same, the results are not
 settings |= {"track": {"method": "motion"}, "crop": {"size": 96}, "embed": {"model": model, "image_size": 84}}
-settings |= {"baselines": {}}
+settings |= {"baselines": {}, "attend": {"frames": 6}}
 path.write_text(yaml.safe_dump(settings, sort_keys=False))
 Path("study/prompts/prompts.csv").unlink()  # the tracker `motion` takes no clicks
 
@@ -38,7 +38,7 @@ Path("study/prompts/prompts.csv").unlink()  # the tracker `motion` takes no clic
 
 # %%
 before = pd.read_csv("study/annotations/annotations.csv")
-fv.track("study")
+fv.track("study", workers=1)  # so small a project is quicker in one process
 project = Project.load("study")
 export_bouts(Path("study/annotations/sheep.csv"), before.assign(probability=1.0), project, "boris")
 Path("study/annotations/annotations.csv").unlink()
@@ -48,7 +48,7 @@ print(*Path("study/annotations/sheep.csv").read_text().splitlines()[:3], sep="\n
 # Reading it gives the same bouts, to the millisecond:
 
 # %%
-fv.run("study")
+fv.run("study", workers=1)
 labels = fv.labels("study")
 columns = ["video", "subject", "behaviour", "start", "stop"]
 difference = labels.sort_values(columns)[["start", "stop"]].values - before.sort_values(columns)[["start", "stop"]].values
@@ -94,7 +94,7 @@ print("is       ", first)
 # trains on it.
 
 # %%
-fv.run("study")
+fv.run("study", workers=1)
 corrected = fv.labels("study")
 corrected[corrected["video"] == new].head(5)[["subject", "behaviour", "start", "stop", "file", "row"]]
 

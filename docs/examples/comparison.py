@@ -17,7 +17,9 @@ import foveate.api as fv
 from foveate import FoveateError
 from foveate.simulate import PastureSettings, simulate
 
-pasture = PastureSettings(seed=2, annotated=4, unannotated=8, test=0, seconds=12, width=160, height=90, lying=(0.05, 0.4))
+pasture = PastureSettings(
+    seed=2, annotated=4, unannotated=8, test=0, seconds=12, width=160, height=90, step=0.5, lying=(0.05, 0.4)
+)
 simulate("study", pasture)
 path = Path("study/foveate.yaml")
 settings = yaml.safe_load(path.read_text())
@@ -27,7 +29,7 @@ try:
 except FoveateError:
     model = "handcrafted"  # features that have learned nothing: the way is the same, the results are not
 settings |= {"track": {"method": "motion"}, "crop": {"size": 96}, "embed": {"model": model, "image_size": 84}}
-settings |= {"baselines": {}}
+settings |= {"baselines": {}, "attend": {"frames": 6}}
 settings["compare"] = {"groups": ["control", "treatment"]}
 path.write_text(yaml.safe_dump(settings, sort_keys=False))
 Path("study/prompts/prompts.csv").unlink()  # the tracker `motion` takes no clicks
@@ -37,7 +39,7 @@ Path("study/prompts/prompts.csv").unlink()  # the tracker `motion` takes no clic
 # it has never seen.
 
 # %%
-tests = fv.compare("study")
+tests = fv.compare("study", workers=1)  # so small a project is quicker in one process
 tests[["behaviour", "n_1", "n_2", "mean_1", "mean_2", "p", "p_holm", "mark", "smallest_p"]]
 
 # %% [markdown]

@@ -17,7 +17,7 @@ import foveate.api as fv
 from foveate import FoveateError, LinearProbe
 from foveate.simulate import PastureSettings, simulate
 
-simulate("pasture", PastureSettings(seed=4, annotated=6, unannotated=2, test=0, seconds=12, width=160, height=90))
+simulate("pasture", PastureSettings(seed=4, annotated=6, unannotated=2, test=0, seconds=12, width=160, height=90, step=0.5))
 
 # %% [markdown]
 # ## 1. Start a project
@@ -59,6 +59,7 @@ with open(path, encoding="utf-8") as file:
 settings["views"] = {"top": {"x": 0, "y": 0, "w": 160, "h": 90}, "bottom": {"x": 0, "y": 90, "w": 160, "h": 90}}
 settings["track"] = {"method": "motion"}  # for cameras that do not move; the default, `propagate`, follows through any scene
 settings["crop"] = {"size": 96}
+settings["attend"] = {"frames": 6}
 settings["embed"] = {"model": model, "image_size": 84}  # yours: leave it out; larger pictures are slower and better
 with open(path, "w", encoding="utf-8") as file:
     yaml.safe_dump(settings, file, sort_keys=False)
@@ -69,7 +70,7 @@ with open(path, "w", encoding="utf-8") as file:
 # Tracking comes first because everything stands on it. `status` says what is done and what stands in the way.
 
 # %%
-fv.track("my_study")
+fv.track("my_study", workers=1)  # so small a project is quicker in one process
 
 # %%
 tracks = fv.tracks("my_study")
@@ -79,7 +80,7 @@ tracks.groupby(["view", "state"]).size().unstack(fill_value=0)
 # Numbers do not tell whether it is the animal that is followed. Look at the crops, which are all that the later stages see:
 
 # %%
-fv.crop("my_study")
+fv.crop("my_study", workers=1)
 
 keys, crops = fv.pictures("my_study", each=1)
 figure, axes = plt.subplots(2, 8, figsize=(9, 2.5), sharex=True, sharey=True)
@@ -106,7 +107,7 @@ pd.read_csv("my_study/annotations/annotations.csv").head(4)
 # ## 4. Everything else
 
 # %%
-fv.run("my_study")
+fv.run("my_study", workers=1)
 
 # %% [markdown]
 # ## 5. The results
@@ -142,7 +143,7 @@ budgets.pivot_table(index="subject", columns="behaviour", values="share").round(
 # And the page to send to a colleague, one file with figures, tables and methods:
 
 # %%
-fv.report("my_study")
+fv.report("my_study", workers=1)
 
 # %% [markdown]
 # ## 6. Further with it
