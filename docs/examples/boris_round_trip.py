@@ -26,7 +26,7 @@ try:
 except FoveateError:
     model = "handcrafted"  # features that have learned nothing: the way is the same, the results are not
 settings |= {"track": {"method": "motion"}, "crop": {"size": 96}, "embed": {"model": model, "image_size": 84}}
-settings |= {"baselines": {}, "attend": {"frames": 6}}
+settings |= {"baselines": {}}
 path.write_text(yaml.safe_dump(settings, sort_keys=False))
 Path("study/prompts/prompts.csv").unlink()  # the tracker `motion` takes no clicks
 
@@ -48,7 +48,7 @@ print(*Path("study/annotations/sheep.csv").read_text().splitlines()[:3], sep="\n
 # Reading it gives the same bouts, to the millisecond:
 
 # %%
-fv.run("study", workers=1)
+fv.predict("study", workers=1)
 labels = fv.labels("study")
 columns = ["video", "subject", "behaviour", "start", "stop"]
 difference = labels.sort_values(columns)[["start", "stop"]].values - before.sort_values(columns)[["start", "stop"]].values
@@ -90,11 +90,11 @@ print("is       ", first)
 # %% [markdown]
 # ## In again
 #
-# The corrected project lies in `annotations/` beside the other file. The video counts as annotated from now on, and the next run
-# trains on it.
+# The corrected project lies in `annotations/` beside the other file. The video counts as annotated from now on, and the next
+# prediction is trained on it, too.
 
 # %%
-fv.run("study", workers=1)
+fv.predict("study", workers=1)
 corrected = fv.labels("study")
 corrected[corrected["video"] == new].head(5)[["subject", "behaviour", "start", "stop", "file", "row"]]
 
