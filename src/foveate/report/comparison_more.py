@@ -279,7 +279,9 @@ def _mixed(artefact: Artefact, groups: Sequence[str], facts: Mapping[str, Any]) 
     texts = [
         "A linear model of the share"
         + (
-            ", by session, with a random intercept per animal, fitted by restricted maximum likelihood"
+            ", by session, with a random intercept per animal"
+            + (", and one more per animal and group" if facts["paired"] and facts["sessions"] else "")
+            + ", fitted by restricted maximum likelihood"
             if mixed
             else " of every animal"
         )
