@@ -92,6 +92,15 @@ def test_kruskal_wallis_of_two_groups_is_mann_whitney() -> None:
         assert statistics.kruskal_wallis([x, y]).p == pytest.approx(statistics.mann_whitney(x, y).p)
 
 
+def test_kruskal_wallis_of_hundreds_of_videos_does_not_overflow(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(statistics, "DEALINGS", 200)
+    sizes = (97, 101, 103, 107, 109, 113)
+    groups = np.split(np.arange(float(sum(sizes))), np.cumsum(sizes)[:-1])
+    found = statistics.kruskal_wallis(groups)
+    assert found.statistic == pytest.approx(scipy.stats.kruskal(*groups).statistic)
+    assert found.p == 1 / 201
+
+
 def test_random_dealings_agree_with_all() -> None:
     rng = np.random.default_rng(1)
     groups = [rng.normal(k * 0.6, 1, 6) for k in range(3)]

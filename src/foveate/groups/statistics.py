@@ -174,11 +174,14 @@ def kruskal_wallis(
     if squares == 0:
         return RankTest(0.0, 1.0, exact=True)
     multiple = math.lcm(*sizes)
-    weight = np.array([multiple // n for n in sizes], dtype=np.int64)
+    whole = (
+        multiple * squares < 2**62
+    )  # no spread is larger than that; beyond (hundreds of videos in six groups), not in whole numbers
+    weight = np.array([multiple // n for n in sizes], dtype=np.int64 if whole else np.float64)
     edges = np.cumsum((0, *sizes))[:-1]
-    observed = int((np.add.reduceat(pooled, edges) ** 2 * weight).sum())
-    h = (len(pooled) - 1) * observed / multiple / squares
-    dealt = _dealings(tuple(sorted(pooled.tolist())), sizes, states)
+    observed = (np.add.reduceat(pooled, edges) ** 2 * weight).sum() * (1 if whole else 1 - 1e-9)
+    h = (len(pooled) - 1) * float(observed) / multiple / squares
+    dealt = _dealings(tuple(sorted(pooled.tolist())), sizes, states) if whole else None
     if dealt is not None:
         spread, ways = dealt
         return RankTest(h, min(1.0, float(ways[spread >= observed].sum() / ways.sum())), exact=True)
