@@ -135,9 +135,47 @@ def other_rows() -> list[tuple[str, str, str]]:
     return rows
 
 
+def study_rows() -> list[tuple[str, str, str]]:
+    """What a study costs, and what its statistics are worth."""
+    rows = []
+    if hour := cell("hour"):
+        stages = ", ".join(f"{stage} {value:.0f}" for stage, value in hour["minutes_per_hour"].items())
+        what = f"minutes per hour of footage ({hour['footage']}, a frame every {hour['step_s']:g} s), default settings"
+        rows.append((what, f"{hour['minutes_per_hour_in_all']:.0f} ({stages})", "`hour.py`"))
+    if status := cell("status"):
+        what = f"project of {status['videos']} videos: `status`; `run` with nothing to do"
+        rows.append((what, f"{status['status']['median_s']:.1f} s; {status['run']['median_s']:.1f} s", "`status.py`"))
+    if memory := cell("memory"):
+        short, long = memory["minutes"]
+        values = ", ".join(f"{stage} {found['difference_mb']:.0f}" for stage, found in memory["rss_anon"].items())
+        what = f"memory that a video of {long:g} minutes needs beyond one of {short:g}, MB"
+        rows.append((what, values, "`memory.py`"))
+    if grid := cell("probe_grid"):
+        key = "times_faster_than_torch_optim_one_after_another"
+        values = f"{grid['window_1'][key]:.0f} and {grid['window_7'][key]:.0f} times"
+        what = "published probe: 13 learning rates x 2 layers in one product against one after another, windows of 1 and 7"
+        rows.append((what, values, "`probe_grid.py`"))
+    if false := cell("comparison/false_positives"):
+        holm = [row["holm"]["share"] for row in false["rows"]]
+        videos = [row["videos_holm"]["share"] for row in false["rows"]]
+        what = f"studies without any difference that star one of 7 behaviours, {false['draws']:,} for each of {len(holm)} sizes"
+        values = f"at most {100 * max(holm):.1f} %; with the video as unit, {100 * min(videos):.0f} % and more"
+        rows.append((what, values, "`comparison.py`"))
+    boris = [json.loads(path.read_text()) for path in (RESULTS / "annotations").glob("boris_*.json")]
+    if boris:
+        versions = sorted((one["boris_behav_obs"] for one in boris), key=lambda text: [int(n) for n in text.split(".")])
+        same = sum(one["opened_with_the_same_bouts"] for one in boris), sum(one["projects"] for one in boris)
+        what = f"projects of ours that BORIS {', '.join(versions)} opens with the same bouts"
+        rows.append((what, f"{same[0]} of {same[1]}", "`boris_opens.py`"))
+    if fuzz := cell("annotations/fuzz"):
+        what = f"{fuzz['mutations']:,} damaged annotation files of {len(fuzz['formats'])} kinds: tracebacks"
+        rows.append((what, str(fuzz["tracebacks"]), "`fuzz_annotations.py`"))
+    return rows
+
+
 def main() -> None:
     demo = cell("demo")
-    rows = (demo_rows(demo) if demo else []) + davis_rows() + other_rows()
+    rows = (demo_rows(demo) if demo else []) + davis_rows() + other_rows() + study_rows()
     about = demo["about"] if demo else {"date": "several days", "machine": "see the cells"}
     text = f"All figures are of {about['date']}, {about['machine']}; "
     text += "`benchmarks/results/` holds the cells with versions, commits and commands.\n\n"
