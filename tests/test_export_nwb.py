@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from foveate.annotations.export_nwb import export_nwb
+from foveate.annotations.export_nwb import export_nwb, object_name
 from foveate.schema import FoveateError
 from tests.annotated import Study
 
@@ -50,10 +50,11 @@ def test_nwb_reads_back_as_it_was(study: Study) -> None:
     with pynwb.NWBHDF5IO(str(path), "r") as file:
         nwb = file.read()
         assert nwb.subject.subject_id == "ram"
-        table = nwb.processing["behavior"]["behavior_bouts"]
+        table = nwb.processing["behavior"]["Pen2Bouts"]
+        assert nwb.processing["behavior"]["Ethogram"] is table.ethogram
         assert table.labeling_method == "automated" and table.source_software.startswith("foveate ")
-        rows = table.to_dataframe()[["start_time", "stop_time", "label", "probability"]].to_numpy().tolist()
-        assert rows == [[1.2345, 3.5, "walk / slow", 0.75], [2.0, 3.0, "graze", 0.5]]
+        rows = table.to_dataframe()[["start_time", "stop_time", "label", "subject", "probability"]].to_numpy().tolist()
+        assert rows == [[1.2345, 3.5, "walk / slow", "ram", 0.75], [2.0, 3.0, "graze", "ram", 0.5]]
         assert table.ethogram.to_dataframe()[["behavior", "behavior_type"]].to_numpy().tolist() == [
             ["bleat", "point"],
             ["graze", "state"],
@@ -62,12 +63,23 @@ def test_nwb_reads_back_as_it_was(study: Study) -> None:
         assert not table.ethogram.exclusive
         assert list(table.source_video.external_file) == ["../pen2.mp4"]
         assert np.array_equal(table.source_video.timestamps[:], STARTS)
-        assert nwb.get_events_table("bleat").to_dataframe()["timestamp"].tolist() == [2.5]
+        events = nwb.get_events_table("Pen2").to_dataframe()
+        assert events[["timestamp", "event_type", "subject"]].to_numpy().tolist() == [
+            [1.2345, "walk / slow", "ram"],
+            [2.0, "graze", "ram"],
+            [2.5, "bleat", "ram"],
+        ]
+        assert np.allclose(events["duration"], [2.2655, 1.0, np.nan], equal_nan=True)
     assert not pynwb.validate(path=str(path))
     with pytest.raises(FoveateError, match="one subject of one video, but there are bouts of 2"):
         export_nwb(study.folder / "x.nwb", bouts(), study.project, times=lambda video: STARTS)
     manual = bouts().drop(columns="probability").assign(annotator="Kim")[:1]
     export_nwb(study.folder / "x.nwb", manual, study.project, times=lambda video: STARTS)
     with pynwb.NWBHDF5IO(str(study.folder / "x.nwb"), "r") as file:
-        table = file.read().processing["behavior"]["behavior_bouts"]
+        table = file.read().processing["behavior"]["Pen2Bouts"]
         assert (table.labeling_method, table.annotator) == ("manual", "Kim") and len(table) == 1
+
+
+def test_names_of_objects() -> None:
+    names = ["pen 1", "cam_A-2024", "1", "Weide – 2", "ü"]
+    assert [object_name(name) for name in names] == ["Pen1", "CamA2024", "Observation1", "Weide2", "Observation"]

@@ -1,14 +1,19 @@
 """Writing bouts as NWB (Neurodata Without Borders) with the extension ndx-ethogram, laid out as neuroconv does for BORIS.
 
-An NWB file has one subject, so there is one file for each video and subject. States are rows of ``EthogramBouts``, linked to the
-``Ethogram`` that lists all behaviours and to the video (an external file with the times of its own frames); the instants of each point
-behaviour are a core ``EventsTable``. Times are seconds since the first frame. When a recording began is not known to foveate: the session
-start is the epoch, and the description says so. Unlike foveate's other files, NWB files hold random identifiers of their objects.
+An NWB file has one subject, so there is one file for each video and subject. The processing module ``behavior`` holds the ``Ethogram`` that
+lists all behaviours and, named after the video, the ``EthogramBouts`` of its states, linked to the ethogram and to the video (an external
+file with the times of its own frames). States and point events together are one core ``EventsTable`` of the video's name; a point event
+has no duration there (NaN). Beside neuroconv's columns stands the probability (``benchmarks/nwb_layout.py`` compares the two).
+
+Times are seconds since the first frame. When a recording began is not known to foveate: the session start is the epoch, and the description
+says so. Unlike foveate's other files, NWB files hold random identifiers of their objects.
 """
 
 from __future__ import annotations
 
 import datetime
+import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -110,13 +115,14 @@ def _file(
         timestamps=times,
     )
     nwb.add_acquisition(series)
-    ethogram = Ethogram(name="ethogram", description="all behaviours that were looked for", exclusive=False)
+    ethogram = Ethogram(name="Ethogram", description="all behaviours that were looked for", exclusive=False)
     for name, kind in types.items():
         ethogram.add_row(behavior=name, definition="not written down in foveate", behavior_type=kind)
     predicted = any(bout.get("probability") is not None for bout in bouts)
     annotators = sorted({bout["annotator"] for bout in bouts if bout.get("annotator")})
+    name = object_name(video.name)
     table = EthogramBouts(
-        name="behavior_bouts",
+        name=f"{name}Bouts",
         description=description or "bouts of behaviour",
         labeling_method="automated" if predicted else "manual",
         source_software=f"foveate {__version__}" if predicted else None,
@@ -124,24 +130,31 @@ def _file(
         source_video=series,
         ethogram=ethogram,
     )
-    more = {"probability": "mean probability over the bout"} if predicted else {}
-    for name, meaning in more.items():
-        table.add_column(name=name, description=meaning)
-    for bout in bouts:
+    events = EventsTable(name=name, description=description or "bouts and instants of behaviour")
+    more = {"subject": "whose behaviour it is"} | ({"probability": "mean probability over the bout"} if predicted else {})
+    events.add_column(name="event_type", description="behaviour, as the ethogram lists it")
+    for column, meaning in more.items():
+        table.add_column(name=column, description=meaning)
+        events.add_column(name=column, description=meaning)
+    for bout in sorted(bouts, key=lambda bout: (bout["start"], bout["behaviour"])):
+        extra: dict[str, Any] = {"subject": subject} | ({"probability": float(bout["probability"])} if predicted else {})
+        lasts = bout["stop"] - bout["start"] if types[bout["behaviour"]] == "state" else math.nan
+        events.add_row(timestamp=bout["start"], duration=lasts, event_type=bout["behaviour"], **extra)
         if types[bout["behaviour"]] == "state":
-            extra = {name: float(bout[name]) for name in more}
             table.add_row(start_time=bout["start"], stop_time=bout["stop"], label=bout["behaviour"], **extra)
     module = nwb.create_processing_module("behavior", "behaviour of the subject")
     module.add(ethogram)
-    module.add(table)
-    for name in dict.fromkeys(bout["behaviour"] for bout in bouts if types[bout["behaviour"]] == "point"):
-        # A slash would make a folder of the name.
-        events = EventsTable(name=name.replace("/", "_").replace(":", "_"), description=f"instants of {name!r}")
-        for bout in bouts:
-            if bout["behaviour"] == name:
-                events.add_row(timestamp=bout["start"])
+    if len(table):
+        module.add(table)
+    if len(events):
         nwb.add_events_table(events)
     return nwb
+
+
+def object_name(video: str) -> str:
+    """``pen 1`` as ``Pen1``: words of letters and digits, capitals first, and none that begins with a digit (as neuroconv does)."""
+    joined = "".join(word[:1].upper() + word[1:] for word in re.split(r"[^0-9a-zA-Z]+", video) if word)
+    return joined if joined and not joined[0].isdigit() else f"Observation{joined}"
 
 
 def _write(path: Path, nwb: Any) -> None:
