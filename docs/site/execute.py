@@ -15,6 +15,8 @@ import io
 import json
 import os
 import shutil
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -30,7 +32,11 @@ def page(name: str) -> tuple[str, dict[str, bytes]]:
     """The page of an example and its pictures by file name; run anew only if the example or the package changed since."""
     folder = CACHE / name
     if not (folder / "key").is_file() or (folder / "key").read_text() != _key(name):
-        execute(name)
+        # In a process of its own: what an example imports, changes or warns of is not the site's business.
+        path = os.pathsep.join([str(ROOT / "src"), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)
+        subprocess.run(
+            [sys.executable, __file__, name], check=True, stdout=subprocess.DEVNULL, env=os.environ | {"PYTHONPATH": path}
+        )
     pictures = {path.name: path.read_bytes() for path in sorted(folder.glob("*.png"))}
     return (folder / "page.md").read_text(encoding="utf-8"), pictures
 
@@ -120,8 +126,6 @@ def _shown(printed: str, value: Any) -> list[str]:
 
 
 if __name__ == "__main__":
-    import sys
-
     for one in sys.argv[1:] or NAMES:
         execute(one)
         print(CACHE / one / "page.md")
