@@ -56,3 +56,15 @@ def test_bins_hold_every_row_once(rows: int) -> None:
     assert max(map(len, bins)) - min(map(len, bins)) <= 1 and len(bins) <= 10
     assert all(p[a].max() <= p[b].min() for a, b in itertools.pairwise(bins))
     assert len(bins) == 1 or min(map(len, bins)) >= 20
+
+
+def test_equal_probabilities_are_one_bin() -> None:
+    """A constant probability that is right on average is right, in whatever order the rows come."""
+    assert [len(part) for part in equal_bins(np.full(200, 0.2))] == [200]
+    p = np.repeat([0.1, 0.7], [150, 50])
+    bins = equal_bins(p)
+    assert [len(part) for part in bins] == [150, 50]
+    p = np.concatenate([np.full(70, 0.5), np.linspace(0.6, 0.9, 130)])
+    bins = equal_bins(p)
+    assert len(bins[0]) == 70 and sorted(np.concatenate(bins).tolist()) == list(range(200))
+    assert all(p[a].max() < p[b].min() for a, b in itertools.pairwise(bins))

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 ALL = "*pooled"
 BINS, LEAST = 10, 20
-"""At most so many bins, of at least so many rows."""
+"""At most so many bins, of at least so many rows (the last one may be smaller where probabilities are equal)."""
 
 COLUMNS = ("split", "behaviour", "rows", "positives", "brier", "brier_chance", "ece", "intercept", "slope")
 BIN_COLUMNS = ("split", "behaviour", "bin", "rows", "probability", "share", "low", "high")
@@ -77,9 +77,17 @@ def calibration_tables(scored: Sequence[Scored], behaviours: Sequence[str]) -> t
 
 
 def equal_bins(probability: NDArray[np.float64]) -> list[NDArray[np.int64]]:
-    """Rows in order of probability, cut into parts of equal size (by at most one row)."""
+    """Rows in order of probability, cut into parts of equal size (by at most one row).
+
+    Equal probabilities stay together: a bin then goes on
+    to the last of them, because parts of what the probe holds for alike would differ by the order of the rows alone.
+    """
     number = max(1, min(BINS, len(probability) // LEAST))
-    return [np.asarray(part, dtype=np.int64) for part in np.array_split(np.argsort(probability, kind="stable"), number)]
+    order = np.argsort(probability, kind="stable")
+    cuts = np.cumsum([len(part) for part in np.array_split(order, number)])
+    sorted_ = probability[order]
+    cuts = np.unique(np.searchsorted(sorted_, sorted_[cuts - 1], side="right"))
+    return [np.asarray(part, dtype=np.int64) for part in np.split(order, cuts[:-1])]
 
 
 def recalibration(told: NDArray[np.bool_], probability: NDArray[np.float64]) -> tuple[float, float]:

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from foveate.actions.selection import Model
     from foveate.actions.training import Data
 
-VERSION = 4
+VERSION = 5
 PAPER = "paper"
 """The published probe: known in every project, with the settings of ``ProbeSettings.published`` unless foveate.yaml has its own."""
 
