@@ -83,6 +83,23 @@ def test_bins_add_up() -> None:
     assert eat["share"].tolist() == pytest.approx([0.5, 2.5 / 6, 0]) and eat["stop"].tolist() == [3, 6, 9]
     gap = measures.in_bins([recording(seen=[(0, 3), (6, 9)], eat=[(1, 2)])], 3.0)
     assert gap["bin"].tolist() == [0, 2]  # nothing is known of the second
+    glance = measures.in_bins([recording(seen=[(0, 4), (6, 9.5)], eat=[(1, 2)])], 3.0)
+    assert glance["bin"].tolist() == [
+        0,
+        2,
+        3,
+    ]  # one second of three is too little; of the last half second there is, all was seen
+
+
+def test_an_animal_hardly_seen_is_told_of() -> None:
+    found = [
+        recording("a", seen=[(0, 100)], eat=[]),
+        recording("b", seen=[(0, 80)], eat=[]),
+        recording("c", seen=[(0, 2)], eat=[]),
+    ]
+    table, notes = measures.proportions(found)
+    assert set(table["subject"]) == {"a", "b", "c"}
+    assert notes == ["animal 'c' was seen for 2 s only (the median is 80 s) and counts as much as the others"]
 
 
 @settings(max_examples=50, deadline=None)

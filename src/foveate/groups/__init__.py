@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
     from foveate.groups.measures import Recording
 
-VERSION = 5
+VERSION = 6
 
 NAMES = {
     "mann-whitney": "Mann-Whitney U test",

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 ALL_SESSIONS = "*"
 
+HARDLY = 0.05
+"""Animals seen for less than this share of the median are told of: a few seconds then stand for an animal as hours do."""
+
 PROPORTIONS = ("group", "subject", "behaviour", "share", "seconds", "seen_seconds", "videos")
 
 MEASURES = (
@@ -122,22 +125,31 @@ def proportions(found: Sequence[Recording]) -> tuple[pd.DataFrame, list[str]]:
     """Share of every behaviour of every animal in every group: sum of seconds by sum of seen seconds over its videos.
 
     Returns:
-        columns ``PROPORTIONS``, in the order in which they come; and notes on animals never seen.
+        columns ``PROPORTIONS``, in the order in which they come; and notes on animals never seen, or hardly ever.
     """
     import pandas as pd
 
     rows, unseen = [], set()
+    times: dict[str, float] = {}
     for (group, subject), parts in _by(found, lambda r: (r.group, r.subject)).items():
         seen = sum(r.seen for r in parts)
         if seen <= 0:
             unseen.add(subject)
             continue
+        times[subject] = times.get(subject, 0.0) + seen
         for behaviour in parts[0].seconds:
             seconds = sum(r.seconds[behaviour] for r in parts)
             videos = sum(r.seen > 0 for r in parts)
             rows.append((group, subject, behaviour, _tidy(seconds / seen), seconds, seen, videos))
     table = pd.DataFrame(rows, columns=list(PROPORTIONS)).astype({"videos": "int64"})
-    return table, [f"animal {subject!r} was never seen and is left out" for subject in sorted(unseen)]
+    notes = [f"animal {subject!r} was never seen and is left out" for subject in sorted(unseen)]
+    usual = float(np.median(list(times.values()))) if times else 0.0
+    notes += [
+        f"animal {subject!r} was seen for {seen:.3g} s only (the median is {usual:.3g} s) and counts as much as the others"
+        for subject, seen in sorted(times.items())
+        if seen < HARDLY * usual
+    ]
+    return table, notes
 
 
 def per_animal(found: Sequence[Recording]) -> pd.DataFrame:
@@ -208,7 +220,8 @@ def _followed(r: Recording, behaviours: Sequence[str]) -> Values:
 
 
 def in_bins(found: Sequence[Recording], length: float) -> pd.DataFrame:
-    """Columns ``BINS``: shares in bins of ``length`` seconds; bins in which the animal was not seen are left out."""
+    """Columns ``BINS``: shares in bins of ``length`` seconds. Bins in which the animal was seen for less than half of the time are left
+    out, the last one by the part of it that there is."""
     import pandas as pd
 
     rows = []
@@ -216,9 +229,10 @@ def in_bins(found: Sequence[Recording], length: float) -> pd.DataFrame:
         last = max((float(r.time[-1] + r.duration[-1]) for r in parts if len(r.time)), default=0.0)
         edges: Values = length * np.arange(math.ceil(last / length - 1e-9) + 1, dtype=np.float64)
         seen = sum((_covered(r.time, r.time + r.duration, edges) for r in parts), np.zeros(len(edges) - 1))
+        there = np.minimum(edges[1:], last) - edges[:-1]
         for behaviour in parts[0].seconds:
             seconds = sum((_covered(*r.bouts[behaviour], edges) for r in parts), np.zeros(len(edges) - 1))
-            for k in np.flatnonzero(seen > GAP):
+            for k in np.flatnonzero((seen > GAP) & (seen >= there / 2 - GAP)):
                 share = _tidy(float(min(1.0, seconds[k] / seen[k])))
                 rows.append((group, subject, behaviour, int(k), edges[k], edges[k + 1], share, seconds[k], seen[k]))
     return pd.DataFrame(rows, columns=list(BINS))

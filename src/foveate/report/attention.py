@@ -101,11 +101,13 @@ def _texts(lines: list[Line]) -> list[str]:
     )
     low = min(line.focus if line.low is None else line.low for line in first)
     high = max(line.focus if line.high is None else line.high for line in first)
+    # Below five animals there is no interval, so nothing is said beyond these pictures.
+    so = "In these pictures" if any(line.low is None for line in first) else "So"
     if low > 1:
-        meaning = "So the model, which nobody told where the animal is, looks at it more than at its surroundings."
+        meaning = f"{so} the model, which nobody told where the animal is, looks at it more than at its surroundings."
     elif high < 1:
         meaning = (
-            "So the model looks past the animal; vectors weighted by its outline (feature `subject`) do not depend on that."
+            f"{so} the model looks past the animal; vectors weighted by its outline (feature `subject`) do not depend on that."
         )
     else:
         meaning = "It is not shown that the model looks at the animal more than at its surroundings."
