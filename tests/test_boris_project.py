@@ -276,6 +276,21 @@ def test_the_project_is_as_boris_keeps_it(study: Study) -> None:
     ]
 
 
+def test_what_was_never_predicted_can_be_added_in_boris(study: Study) -> None:
+    rows = [("pen1", "ewe", "walk", 1.0, 3.0, "state"), ("pen1", "ewe", "bleat", 2.0, 2.0, "point")]
+    bouts = pd.DataFrame(rows, columns=["video", "subject", "behaviour", "start", "stop", "kind"])
+    path = study.folder / "annotations" / "flock.boris"
+    videos = [study.project.video("pen1"), study.project.video("pen2")]
+    export_boris_project(
+        path, bouts, study.project, media=lambda video: (60.0, 25.0), behaviours=["graze", "walk"], videos=videos
+    )
+    found = json.loads(path.read_text(encoding="utf-8"))
+    kinds = {b["code"]: b["type"] for b in found["behaviors_conf"].values()}
+    assert kinds == {"bleat": "Point event", "graze": "State event", "walk": "State event"}
+    assert {name: len(obs["events"]) for name, obs in found["observations"].items()} == {"pen1": 3, "pen2": 0}
+    assert {s["name"] for s in found["subjects_conf"].values()} == {s for video in videos for s in video.subjects}
+
+
 def test_instants_of_a_state_are_short_states_and_vanish_inside_long_ones(study: Study) -> None:
     rows = [
         ("pen1", "ewe", "lie", 1.0, 3.0, "state"),

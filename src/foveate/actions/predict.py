@@ -222,10 +222,11 @@ def export(
     from foveate.annotations import export_bouts
 
     chosen = [project.video(video) for video in videos] or list(project.videos)
-    tables, missing = [], []
+    tables, there, missing = [], [], []
     for video in chosen:
         try:
             tables.append(load_bouts(project, video, name))
+            there.append(video)
         except FoveateError as error:
             missing.append(error)
     if not tables or (videos and missing):
@@ -234,5 +235,5 @@ def export(
         left_out = f"{len(missing)} of {len(chosen)} videos are left out, the first because: {missing[0].problem}"
         logging.getLogger("foveate").warning(left_out)
     table = pd.concat(tables, ignore_index=True)
-    export_bouts(Path(path), table, project, to, description=f"predicted by foveate, probe {name}")
+    export_bouts(Path(path), table, project, to, description=f"predicted by foveate, probe {name}", videos=there)
     return len(table)

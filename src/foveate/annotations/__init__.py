@@ -163,10 +163,17 @@ def read_file(
         return tables.Reading(problems=[error])
 
 
-def export_bouts(path: Path, bouts: pd.DataFrame, project: Project, to: Target, description: str = "") -> None:
-    """Write bouts (schema.BOUTS or schema.INTERVALS) as other programs take them; see the ``export`` modules for each."""
+def export_bouts(
+    path: Path, bouts: pd.DataFrame, project: Project, to: Target, description: str = "", videos: Iterable[Video] = ()
+) -> None:
+    """Write bouts (schema.BOUTS or schema.INTERVALS) as other programs take them; see the ``export`` modules for each.
+
+    Args:
+        videos: those looked at, with or without a bout. A project to correct lists them, and all behaviours of the labels.
+    """
     if to == "boris-project":
-        export_boris_project(path, bouts, project, description=description)
+        known = artefact(project).facts().get("behaviours", ())
+        export_boris_project(path, bouts, project, description=description, behaviours=known, videos=videos)
     elif to == "boris":
         export_boris_aggregated(path, bouts, project, description=description)
     elif to == "elan":

@@ -30,6 +30,8 @@ def export_boris_project(
     *,
     media: Callable[[Video], tuple[float, float]] | None = None,
     description: str = "",
+    behaviours: Iterable[str] = (),
+    videos: Iterable[Video] = (),
 ) -> None:
     """Write bouts (schema.BOUTS or schema.INTERVALS) as a project of format 7.0, times in milliseconds, as BORIS keeps them.
 
@@ -40,17 +42,25 @@ def export_boris_project(
     Args:
         media: duration in seconds and mean frame rate of a video; by default from its timeline.
         description: the project's description.
+        behaviours: to list as state events although no bout is of them: what was never predicted can be missed, too.
+        videos: to list with their subjects although they have no bout, for the same reason.
     """
     media = media or from_timeline(project)
     by_video = bouts_by_video(bouts, project)
     everything = [bout for own in by_video.values() for bout in own]
     # BORIS knows one type for each behaviour: instants of one that is a state elsewhere become states that stop when they start.
     states = {bout["behaviour"] for bout in everything if bout.get("kind") != "point"}
+    named = {bout["behaviour"] for bout in everything}
+    points = named - states
+    listed = {video.name: video for video in videos}
+    subjects = [b["subject"] for b in everything] + [subject for video in listed.values() for subject in video.subjects]
     observations = {}
     for video in project.videos:
-        if video.name in by_video:
+        if video.name in by_video or video.name in listed:
             length, rate = media(video)
-            observations[video.name] = _observation(by_video[video.name], states, beside(video.path, path), length, rate)
+            observations[video.name] = _observation(
+                by_video.get(video.name, []), states, beside(video.path, path), length, rate
+            )
     content = {
         "time_format": "hh:mm:ss",
         "project_date": "",
@@ -59,11 +69,11 @@ def export_boris_project(
         "project_format_version": "7.0",
         "subjects_conf": {
             str(k): {"key": key, "name": name, "description": ""}
-            for k, (name, key) in enumerate(_keyed((b["subject"] for b in everything), string.digits[1:] + "0"))
+            for k, (name, key) in enumerate(_keyed(subjects, string.digits[1:] + "0"))
         },
         "behaviors_conf": {
             str(k): {
-                "type": "State event" if name in states else "Point event",
+                "type": "Point event" if name in points else "State event",
                 "key": key,
                 "code": name,
                 "description": "",
@@ -73,7 +83,7 @@ def export_boris_project(
                 "excluded": "",
                 "coding map": "",
             }
-            for k, (name, key) in enumerate(_keyed((b["behaviour"] for b in everything), string.ascii_lowercase))
+            for k, (name, key) in enumerate(_keyed(named.union(behaviours), string.ascii_lowercase))
         },
         "observations": observations,
         "behavioral_categories": [],
