@@ -129,6 +129,29 @@ def test_a_stage_that_cannot_run_says_why(tmp_path: Path, capsys: pytest.Capture
     assert "treatmnt" in said.out and error.remedy in " ".join(said.err.split())
 
 
+def test_what_will_follow_is_shown_before_the_annotations_are_read(
+    study: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    project = Project.load(study)
+    before = status(project)
+    assert before.whole["labels"] == before.whole["probe"] == "to do" and before.videos["v0"]["predict"] == "to do"
+    annotations.run(project)
+    with (study / "annotations" / "labels.csv").open("a") as handle:
+        handle.write("v0,animal 0,lying,0,1\n")
+    after = status(Project.load(study))
+    assert (after.whole["labels"], after.whole["probe"]) == ("outdated", "to do") and not after.of_whole("probe")
+    for file in (study / "annotations").iterdir():
+        file.unlink()
+    assert "probe" not in status(Project.load(study)).whole  # nobody annotated: there will be none
+
+
+def test_a_comparison_that_waits_for_predictions_is_no_problem(tmp_path: Path) -> None:
+    project = fake_project.make(tmp_path / "study", videos=4, annotated=2)
+    annotations.run(project)
+    found = status(project)
+    assert found.whole["compare"] == "to do" and not found.of_whole("compare")
+
+
 def test_a_wrong_model_is_told_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     settings = {"embed": {"model": "img-fokus"}}
     project = fake_project.make(tmp_path / "study", videos=4, annotated=2, settings=settings)

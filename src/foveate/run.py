@@ -33,6 +33,9 @@ _NOT_NEEDED = {
 }
 """Earlier stages that a stage can do without, when it is the last one asked for."""
 
+WAITS = "run `foveate run`"
+"""The remedy of what only waits for an earlier stage."""
+
 _PLAIN = {"timeline": "foveate.timeline", "track": "foveate.track", "crop": "foveate.crops"}
 
 
@@ -258,6 +261,19 @@ def _annotated(project: Project) -> set[str]:
         return set()  # the labels stage reports it
 
 
+def _to_be_annotated(project: Project) -> set[str]:
+    """Where annotations wait to be read: the videos that had some before, or the name of none; so ``status`` shows what will follow."""
+    from foveate import annotations
+
+    try:
+        labels = annotations.artefact(project)
+    except FoveateError:
+        return set()
+    if labels.complete() or not annotations.annotation_files(project):
+        return set()
+    return set(labels.facts().get("videos", ())) or {""}
+
+
 def _collect_problems(project: Project, stage: str, outcome: Outcome, probes: Sequence[str]) -> None:
     """Problems that a stage could go on with are written into its facts; they are failures of the run all the same."""
     if stage == "track":
@@ -314,14 +330,15 @@ def status(project: Project) -> Status:
 
     Reads of the footage no more than first and last MiB; writes nothing.
     """
-    annotated = _annotated(project)
+    annotated = _annotated(project) or _to_be_annotated(project)
     logged = _logged(project)
     found = Status({video.name: {} for video in project.videos}, {}, [])
     for stage in STAGES:
         for task, artefact in _plan(project, stage, project.videos, annotated, [], project.config.probes):
             errors: list[FoveateError] = []
             if isinstance(artefact, FoveateError):
-                state, errors = "cannot", [artefact]
+                waits = artefact.remedy == WAITS  # for an earlier stage: nothing that anybody has to correct
+                state, errors = ("to do", []) if waits else ("cannot", [artefact])
             elif artefact.complete():
                 state, errors = "done", _left_out(artefact)
             elif error := logged.get((stage, task.item, artefact.stamp)):

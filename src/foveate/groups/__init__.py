@@ -179,9 +179,12 @@ def _counted(
                 "animals, not videos, are counted",
                 file=project.folder / VIDEOS,
                 remedy="add animals: below two a group has no spread. If the videos show different animals, name them in the "
-                "column `subjects`",
+                f"column `subjects`{_ANNOTATED if project.config.compare.videos == 'unannotated' else ''}",
             )
     return shares, sizes
+
+
+_ANNOTATED = f". Annotated videos are not compared, unless {CONFIG} says `compare: {{videos: all}}`"
 
 
 def _only(r: Recording, behaviours: Sequence[str]) -> Recording:

@@ -145,7 +145,11 @@ def with_predictions(project: Project, videos: Sequence[Video], name: str) -> tu
 
     done = [there(video) for video in videos]
     if not any(done):
-        raise FoveateError("no video of these groups has predictions", file=project.folder / VIDEOS, remedy="run `foveate run`")
+        raise FoveateError(
+            "no video of these groups has predictions that are up to date",
+            file=project.folder / VIDEOS,
+            remedy="run `foveate run`",
+        )
     return [v for v, d in zip(videos, done, strict=True) if d], [v for v, d in zip(videos, done, strict=True) if not d]
 
 
