@@ -50,6 +50,7 @@ def test_what_spreadsheets_write_is_read(tmp_path: Path, separator: str) -> None
         ("- a\n", 1, "key: value"),
         (f"foveate: {PROJECT_FORMAT + 1}\n", 1, "install a newer foveate"),
         ("name: a\ntrack:\n  methd: motion\n", 3, "did you mean 'method'?"),
+        ("name: a\nbaselines:\n  short: {windo: 1}\n", 3, "did you mean 'window'?"),
         ("name: a\ntrack:\n  method: magic\n", 3, "propagate"),
         ("probe: {window: 6}\n", 1, "odd"),
         ("analyse: {step: 1, every: 2}\n", 1, "either"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json as json_module
+import shlex
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -278,7 +279,7 @@ def simulate(
         background_correlation=background_correlation,
     )
     _simulate(folder, settings, workers)
-    console.out.print(f"{folder}: next, `foveate run -p {folder}`")
+    console.out.print(f"{folder}: next, `foveate run -p {shlex.quote(str(folder))}`")
     return 0
 
 

@@ -80,9 +80,8 @@ class _Bars:
             self._said = now = time.monotonic()
             left = (now - self._start) * (self._items / done - 1) if done else 0.0
             rate = frames / (now - self._start)
-            err.print(
-                f"  {_DOING.get(self._stage, self._stage)}: {done:.1f} of {self._items}, {rate:,.0f} frames/s, {left:.0f} s left"
-            )
+            speed = f", {rate:,.0f} frames/s" if rate >= 1 else ""  # not every stage counts frames
+            err.print(f"  {_DOING.get(self._stage, self._stage)}: {done:.1f} of {self._items}{speed}, {left:.0f} s left")
 
 
 @contextmanager

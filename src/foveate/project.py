@@ -343,6 +343,8 @@ def _near_setting(where: tuple[Any, ...]) -> str:
     import difflib
 
     section: Any = Config
+    if where[0] == "baselines":  # each of them takes the settings of `probe`
+        where = ("probe", *where[2:])
     for key in where[:-1]:
         kind = section.model_fields.get(key)
         section = kind.annotation if kind else None
