@@ -160,6 +160,9 @@ def test_export(study: Project, tmp_path: Path) -> None:
     assert list(rows.columns) == ["video", "subject", "behaviour", "start", "stop", "probability", "predicted_by"]
     assert set(rows["predicted_by"]) == {"predicted by foveate, probe default"}
     assert predict.export(study, tmp_path / "one.csv", videos=["v7"]) == len(predict.load_bouts(study, study.video("v7")))
+    with pytest.raises(FoveateError, match="cannot export to 'bors'"):
+        predict.export(study, tmp_path / "typo.csv", to="bors")  # type: ignore[arg-type]
+    assert not (tmp_path / "typo.csv").exists()
     predict.export(study, tmp_path / "boris.csv", to="boris")
     assert (tmp_path / "boris.csv").read_text().startswith("Observation id,")
     predict.export(study, tmp_path / "flock.boris", to="boris-project")

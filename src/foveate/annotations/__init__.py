@@ -10,7 +10,7 @@ import glob
 import hashlib
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 import pyarrow as pa
@@ -171,6 +171,8 @@ def export_bouts(
     Args:
         videos: those looked at, with or without a bout. A project to correct lists them, and all behaviours of the labels.
     """
+    if to not in get_args(Target):
+        raise FoveateError(f"cannot export to {to!r}", remedy="targets: " + ", ".join(get_args(Target)))
     if to == "boris-project":
         known = artefact(project).facts().get("behaviours", ())
         export_boris_project(path, bouts, project, description=description, behaviours=known, videos=videos)
