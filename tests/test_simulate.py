@@ -433,3 +433,9 @@ def test_a_project_is_never_overwritten(pasture: Path) -> None:
     with pytest.raises(FoveateError, match="already"):
         simulate(pasture, SMALL)
     assert tree(pasture) == before
+
+
+def test_videos_too_short_for_their_script_are_refused_in_words() -> None:
+    rng = np.random.default_rng(0)
+    with pytest.raises(FoveateError, match="videos of 4 s are too short for all behaviours"):
+        draw_script(draw_shares(0.45, rng), 4.0, rng)

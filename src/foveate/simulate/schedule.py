@@ -10,6 +10,7 @@ from itertools import pairwise
 
 import numpy as np
 
+from foveate.schema import FoveateError
 from foveate.simulate.ethogram import Entry, Script
 
 
@@ -52,7 +53,10 @@ def draw_script(shares: Shares, seconds: float, rng: np.random.Generator) -> lis
         else:
             bouts = [[*bouts[0], *bouts[1]], *bouts[2:], last]
     if standing < _PAUSE * (len(bouts) - 1):
-        raise ValueError(f"{seconds} s are too short for these shares: {shares}")
+        raise FoveateError(
+            f"videos of {seconds:g} s are too short for all behaviours with {100 * shares.lying:.0f} % of the time lying",
+            remedy="make them longer (--minutes), or the share of lying smaller",
+        )
     bouts = _alternate([b for b in bouts if b[0][1] != ("lying",)], [b for b in bouts if b[0][1] == ("lying",)], rng)
     ends = rng.permutation(2)[: max(0, min(2, int(standing / _PAUSE) - (len(bouts) - 1)))]
     pauses = _split(standing, len(bouts) - 1 + len(ends), _PAUSE, rng)
