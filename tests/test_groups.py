@@ -166,7 +166,8 @@ def test_share_is_seconds_by_seen_seconds_over_all_videos() -> None:
     share = table.set_index(["subject", "behaviour"])["share"]
     assert share["a", "eat"] == pytest.approx(0.1) and share["a", "lie"] == pytest.approx(0.01) and share["b", "eat"] == 0.1
     assert table.set_index(["subject", "behaviour"]).loc[("a", "eat"), "videos"] == 2
-    assert notes == ["animal 'z' was never seen and is left out"]
+    assert notes[0] == "animal 'z' was never seen and is left out"
+    assert notes[1:] == ["animal 'b' was seen for 10 s only (the median is 305 s) and counts as much as the others"]
 
 
 def test_equal_shares_are_ties_however_they_were_added() -> None:
@@ -277,6 +278,8 @@ def test_the_planted_difference_is_found(study: Project) -> None:
     assert any(
         "smallest p that 5 against 5 animals can reach, when none are equal, is 0.0079" in note for note in facts["notes"]
     )
+    annotated = sum(bool(video.group) for video in study.videos) - facts["videos"]
+    assert (annotated > 0) == any(note.startswith(f"{annotated} annotated video") for note in facts["notes"])
 
 
 def test_proportions_are_those_of_the_predictions(study: Project) -> None:

@@ -356,3 +356,12 @@ def test_the_row_does_not_enter_the_stamp(tmp_path: Path) -> None:
     one = project(tmp_path / "a", "v1,,,0,point,1,1,,,\n")
     two = project(tmp_path / "b", "v2,,,0,point,1,1,,,\nv1,full,v1,0,point,1.0,1,,,\n")
     assert stamps(one, load_prompts(one, one.video("v1"))) == stamps(two, load_prompts(two, two.video("v1")))
+
+
+def test_a_tracker_that_takes_no_clicks_stores_none(tmp_path: Path, clip: Path) -> None:
+    one = filmed(tmp_path, clip)
+    with (tmp_path / "foveate.yaml").open("a") as handle:
+        handle.write("track: {method: motion}\n")
+    with pytest.raises(FoveateError, match="takes no clicks; nothing was stored"):
+        add_prompts(Project.load(one.folder), ["v1:0:50,50"])
+    assert not (tmp_path / "prompts" / "prompts.csv").exists()

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
     from foveate.groups.measures import Recording
 
-VERSION = 6
+VERSION = 7
 
 NAMES = {
     "mann-whitney": "Mann-Whitney U test",
@@ -105,6 +105,12 @@ def _compare(project: Project, name: str, progress: Progress) -> Artefact:
         progress(done + 1, len(videos))
     shares, notes = measures.proportions(found)
     notes += [f"video {video.name!r} has no predictions and is left out" for video in missing]
+    aside = sum(video.group in chosen.groups and video not in chosen.videos for video in project.videos)
+    if aside:
+        notes.append(
+            f"{aside} annotated video{'' if aside == 1 else 's'} of these groups {'is' if aside == 1 else 'are'} not compared; "
+            "`compare: {videos: all}` takes annotated ones too, with the predictions of folds that never saw them"
+        )
     shares, sizes = _counted(project, _restricted(shares, project), chosen, notes)
     kept = set(zip(shares["group"], shares["subject"], strict=True))
     behaviours = list(dict.fromkeys(shares["behaviour"]))

@@ -20,7 +20,7 @@ import numpy as np
 
 from foveate import timeline
 from foveate.masks import Mask
-from foveate.project import Project, Video, View
+from foveate.project import CONFIG, Project, Video, View
 from foveate.schema import FoveateError
 from foveate.spreadsheet import read_csv
 from foveate.store import file_sha256, write_text
@@ -85,10 +85,16 @@ def add_prompts(project: Project, texts: Sequence[str]) -> list[str]:
         One line for each click that replaces another.
 
     Raises:
-        FoveateError: an argument is not understood or not in the footage, the footage cannot be read, or the table is wrong for one of
-            these videos; nothing is written then.
+        FoveateError: the tracker takes no clicks, an argument is not understood or not in the footage, the footage cannot be read, or
+            the table is wrong for one of these videos; nothing is written then.
     """
     path = project.folder / FOLDER / TABLE
+    if texts and project.config.track.method == "motion":
+        raise FoveateError(
+            "the tracker `motion` takes no clicks; nothing was stored",
+            file=project.folder / CONFIG,
+            remedy="set `track: {method: propagate}`, or track without --prompt",
+        )
     stored: dict[_Key, Prompt] = {}
     clicks: dict[_Key, Prompt] = {}
     notes = []
