@@ -150,11 +150,6 @@ def study_rows() -> list[tuple[str, str, str]]:
         values = ", ".join(f"{stage} {found['difference_mb']:.0f}" for stage, found in memory["rss_anon"].items())
         what = f"memory that a video of {long:g} minutes needs beyond one of {short:g}, MB"
         rows.append((what, values, "`memory.py`"))
-    if grid := cell("probe_grid"):
-        key = "times_faster_than_torch_optim_one_after_another"
-        values = f"{grid['window_1'][key]:.0f} and {grid['window_7'][key]:.0f} times"
-        what = "published probe: 13 learning rates x 2 layers in one product against one after another, windows of 1 and 7"
-        rows.append((what, values, "`probe_grid.py`"))
     if false := cell("comparison/false_positives"):
         holm = [row["holm"]["share"] for row in false["rows"]]
         videos = [row["videos_holm"]["share"] for row in false["rows"]]
@@ -167,6 +162,9 @@ def study_rows() -> list[tuple[str, str, str]]:
         same = sum(one["opened_with_the_same_bouts"] for one in boris), sum(one["projects"] for one in boris)
         what = f"projects of ours that BORIS {', '.join(versions)} opens with the same bouts"
         rows.append((what, f"{same[0]} of {same[1]}", "`boris_opens.py`"))
+    if nwb := cell("annotations/nwb_layout"):
+        what = f"observations whose NWB tables and rows are those that neuroconv {nwb['neuroconv']} writes of the same bouts"
+        rows.append((what, f"{nwb['same_rows']} of {nwb['observations']}", "`nwb_layout.py`"))
     if fuzz := cell("annotations/fuzz"):
         what = f"{fuzz['mutations']:,} damaged annotation files of {len(fuzz['formats'])} kinds: tracebacks"
         rows.append((what, str(fuzz["tracebacks"]), "`fuzz_annotations.py`"))

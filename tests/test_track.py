@@ -206,7 +206,7 @@ def test_settings_prompts_and_footage_change_the_stamp(study: Path) -> None:
     video = project.video("pen_01")
     before = track.artefact(project, video).stamp
     assert track.artefact(load(study, HEADER, method="motion", short_side=98), video).stamp != before
-    add_prompts(load(study, HEADER, method="motion"), ("pen_02:top:0:5,5",))
+    add_prompts(load(study, HEADER), ("pen_02:top:0:5,5",))
     assert track.artefact(load(study, method="motion"), video).stamp == before  # another video's prompt
-    add_prompts(load(study, method="motion"), ("pen_01:top:0:5,5",))
+    add_prompts(load(study), ("pen_01:top:0:5,5",))
     assert track.artefact(load(study, method="motion"), video).stamp != before
