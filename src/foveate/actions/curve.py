@@ -179,23 +179,11 @@ def _score(
 ) -> NDArray[np.int64]:
     """Fit on ``use`` and count hits and misses on ``held``, ``[G, L, 3]`` by group."""
     from foveate.actions import metrics
-    from foveate.actions.selection import probability, select
+    from foveate.actions.selection import probability
     from foveate.actions.smoothing import decide_all
     from foveate.actions.windows import moments
 
-    rows, labelled = data.everything, len(data.rows.keys)
-    together = moments(rows.keys.iloc[use])
-    model = select(
-        rows.design.take(use),
-        rows.truth[use],
-        use < labelled,
-        together,
-        data.strip(together.keys),
-        group[use],
-        settings.strengths,
-        settings.folds,
-        settings.balance,
-    )
+    rows, model = data.everything, probe.fit_on(data, use, group, settings)
     seen = moments(rows.keys.iloc[held])
     prob = probability(seen.mean(model.logits(rows.design.take(held))))
     said = decide_all(prob, model.threshold, data.strip(seen.keys), model.smoothing)

@@ -172,14 +172,24 @@ def _fit(path: Path, data: Data, use: NDArray[np.int64], group: NDArray[np.int64
     """One probe, or what an interrupted run left of it."""
     from safetensors.numpy import load_file, save_file
 
-    from foveate.actions.selection import Model, select
-    from foveate.actions.windows import moments
+    from foveate.actions.selection import Model
 
     if path.is_file():
         return Model(**load_file(path))
+    model = fit_on(data, use, group, settings)
+    with write_aside(path) as aside:
+        save_file(dict(vars(model)), aside)
+    return model
+
+
+def fit_on(data: Data, use: NDArray[np.int64], group: NDArray[np.int64], settings: ProbeSettings) -> Model:
+    """A probe fitted on the rows ``use`` of ``data.everything``, all its choices made inside them."""
+    from foveate.actions.selection import select
+    from foveate.actions.windows import moments
+
     rows = data.everything
     together = moments(rows.keys.iloc[use])
-    model = select(
+    return select(
         rows.design.take(use),
         rows.truth[use],
         use < len(data.rows.keys),
@@ -190,9 +200,6 @@ def _fit(path: Path, data: Data, use: NDArray[np.int64], group: NDArray[np.int64
         settings.folds,
         settings.balance,
     )
-    with write_aside(path) as aside:
-        save_file(dict(vars(model)), aside)
-    return model
 
 
 def _apply(
