@@ -23,7 +23,8 @@ from numpy.typing import NDArray
 from foveate import crops, timeline
 from foveate.framestore import read_crops
 from foveate.models.pretrained import load_backbone
-from foveate.project import CropSettings, Project, View
+from foveate.project import Project
+from foveate.settings import CropSettings, View
 from foveate.video import VideoWriter, read_frames, read_timeline
 
 DEFAULT = CropSettings()

@@ -28,7 +28,7 @@ from PIL import Image
 from foveate import masks
 from foveate.crops import geometry
 from foveate.models.pretrained import load_backbone
-from foveate.project import CropSettings, TrackSettings, View
+from foveate.settings import CropSettings, TrackSettings, View
 from foveate.track.pixels import to_mask
 from foveate.track.propagate import DEPTH, Propagator
 from foveate.track.scene import cut

@@ -29,7 +29,8 @@ from foveate.crops import cut, geometry
 from foveate.models.attention import attention_maps
 from foveate.models.imgfocus import build_imgfocus
 from foveate.models.pretrained import load_backbone, resize
-from foveate.project import AttendSettings, CropSettings, Project, View
+from foveate.project import Project
+from foveate.settings import AttendSettings, CropSettings, View
 
 SEQUENCES = ("blackswan", "dance-jump", "hike", "mallard-fly")
 STRIDE, SIZE, SEEDS = 8, 168, (0, 1, 2)

@@ -13,7 +13,7 @@ ROOT = Path(foveate.__file__).parent
 
 LAYERS = (
     ("schema",),
-    ("store", "masks", "spreadsheet"),
+    ("store", "masks", "spreadsheet", "settings"),
     ("project", "jobs"),
     ("video", "videowriter", "timeline", "framestore", "init"),
     ("annotations", "simulate"),

@@ -21,11 +21,12 @@ from foveate.attention import focus, looking, sheets
 from foveate.cli import main
 from foveate.models.attention import attention_maps
 from foveate.models.pretrained import load_backbone
-from foveate.project import AttendSettings, Project
+from foveate.project import Project
 from foveate.report import attention as report
 from foveate.report import sources
 from foveate.run import run, status
 from foveate.schema import FoveateError
+from foveate.settings import AttendSettings
 from foveate.simulate import simulate
 from foveate.store import read_parquet
 from foveate.video import read_frames

@@ -16,8 +16,9 @@ from foveate import annotations, crops, framestore, masks, timeline
 from foveate.actions import copies, embed, labelwise, probe, sgd, training
 from foveate.actions.augment import Draw, change, cut, draw
 from foveate.models import pretrained
-from foveate.project import ProbeSettings, Project, Video
+from foveate.project import Project, Video
 from foveate.schema import LAYERS
+from foveate.settings import ProbeSettings
 from foveate.store import write_text
 from foveate.video import read_frames
 from tests.embedded import FRAMES, SIZE, VIEWS, make

@@ -17,8 +17,9 @@ from hypothesis import strategies as st
 from foveate import crops, masks, timeline, track
 from foveate.crops import FILL, cut, cut_mask, geometry, published_rectangle, smoothed
 from foveate.framestore import read_crops
-from foveate.project import AnalyseSettings, Config, CropSettings, Project, TrackSettings, Video, View
+from foveate.project import Project, Video
 from foveate.schema import CROP_INDEX, TRACK, FoveateError
+from foveate.settings import AnalyseSettings, Config, CropSettings, TrackSettings, View
 from foveate.store import Artefact, write_parquet
 from tests.videos import make_video
 

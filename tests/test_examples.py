@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from foveate.cli import COMMANDS
-from foveate.project import Config
+from foveate.settings import Config
 
 ROOT = Path(__file__).parents[1]
 SITE = ROOT / "docs" / "site"

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from foveate.init import init
-from foveate.project import Config, Project
+from foveate.project import Project
 from foveate.schema import FoveateError
+from foveate.settings import Config
 from foveate.video import VideoWriter
 
 

@@ -22,8 +22,9 @@ from foveate.actions import metrics, probe, selection, training
 from foveate.actions.bouts import Strip
 from foveate.actions.logistic import Windows
 from foveate.actions.windows import moments, series_of, video_windows, window_index
-from foveate.project import ProbeSettings, Project
+from foveate.project import Project
 from foveate.schema import FoveateError
+from foveate.settings import ProbeSettings
 from foveate.store import read_parquet, write_text
 from tests import probed
 

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from foveate.project import Config, Project, load_config
+from foveate.project import Project, load_config
 from foveate.schema import PROJECT_FORMAT, FoveateError
+from foveate.settings import Config
 
 VIDEOS = "video,path,session,split,group,subjects,weight\n"
 

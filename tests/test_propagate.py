@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from foveate.project import TrackSettings
+from foveate.settings import TrackSettings
 from foveate.track.pixels import guided_filter, to_mask, upsample
 from foveate.track.propagate import Propagator, keep_connected, share_out, unit
 

@@ -15,8 +15,9 @@ from foveate import printed
 from foveate.actions import labelwise, metrics, predict, probe, published, training, window_sweep
 from foveate.actions.logistic import logits
 from foveate.actions.windows import video_windows
-from foveate.project import ProbeSettings, Project
+from foveate.project import Project
 from foveate.schema import FoveateError
+from foveate.settings import ProbeSettings
 from foveate.store import stamp_of
 from tests import probed
 

@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from foveate import timeline
-from foveate.project import AnalyseSettings, Config, Project, Video, View
+from foveate.project import Project, Video
 from foveate.schema import TIMELINE, FoveateError
+from foveate.settings import AnalyseSettings, Config, View
 from foveate.video import Timeline
 from tests.videos import make_video, numbered
 

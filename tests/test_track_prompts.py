@@ -10,9 +10,10 @@ import pytest
 from PIL import Image
 
 from foveate import cli, timeline
-from foveate.project import Project, View
+from foveate.project import Project
 from foveate.run import run
 from foveate.schema import FoveateError
+from foveate.settings import View
 from foveate.track.prompts import add_prompts, check, load_prompts, parse_prompt, read_mask, stamps, strangers
 from tests.videos import make_video, numbered
 

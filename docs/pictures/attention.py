@@ -15,7 +15,8 @@ from PIL import Image
 
 from foveate import attention
 from foveate.models.imgfocus import build_imgfocus
-from foveate.project import AttendSettings, Project
+from foveate.project import Project
+from foveate.settings import AttendSettings
 
 VIDEO = "pen_19"
 

@@ -15,18 +15,18 @@ from typing import Any
 import yaml
 from pydantic.fields import FieldInfo
 
-from foveate import project
+from foveate import settings as settings_of
 from foveate.cli import COMMANDS, main
 
 
 def settings() -> str:
     """A section for every part of foveate.yaml."""
     out = [
-        "# Settings\n\nEverything that can be set in `foveate.yaml`, made from the code (`foveate.project`). What is not in the file has "
+        "# Settings\n\nEverything that can be set in `foveate.yaml`, made from the code (`foveate.settings`). What is not in the file has "
         "its default. A changed setting redoes what depends on it, and nothing else; an unknown one is an error that names the line.\n"
     ]
-    parts: dict[type[project.Settings], str] = {project.Config: ""}
-    for name, field in project.Config.model_fields.items():
+    parts: dict[type[settings_of.Settings], str] = {settings_of.Config: ""}
+    for name, field in settings_of.Config.model_fields.items():
         if (section := _section(field.annotation)) is not None:
             parts.setdefault(section, name)
     for kind, title in parts.items():
@@ -75,10 +75,10 @@ def _help(name: str) -> str:
     return "\n".join(lines).strip()
 
 
-def _section(annotation: Any) -> type[project.Settings] | None:
+def _section(annotation: Any) -> type[settings_of.Settings] | None:
     """The settings class that a field holds, or holds by name."""
     for kind in (annotation, *typing.get_args(annotation)):
-        if inspect.isclass(kind) and not isinstance(kind, types.GenericAlias) and issubclass(kind, project.Settings):
+        if inspect.isclass(kind) and not isinstance(kind, types.GenericAlias) and issubclass(kind, settings_of.Settings):
             return kind
     return None
 
@@ -87,7 +87,7 @@ def _default(field: FieldInfo) -> str:
     if field.is_required():
         return "required"
     value = field.default
-    if isinstance(value, project.Settings):
+    if isinstance(value, settings_of.Settings):
         value = value.model_dump(mode="json", exclude_none=True, exclude_defaults=True)
         return f"`{yaml.safe_dump(value, default_flow_style=True).strip()}`" if value else ""
     if value is None:

@@ -303,7 +303,7 @@ def demo(
         workers: processes; default: one per core.
         debug: show tracebacks.
     """
-    from foveate.project import CONFIG
+    from foveate.settings import CONFIG
     from foveate.simulate import PastureSettings
 
     if not (folder / CONFIG).exists():

@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 
 from foveate import masks, timeline, track
 from foveate.jobs import Progress, silent
-from foveate.project import CropSettings, Project, Video, View
+from foveate.project import Project, Video
 from foveate.schema import CROP_INDEX, SEGMENT, FoveateError
+from foveate.settings import CropSettings, View
 from foveate.store import Artefact, read_parquet, remembered, write_aside, write_parquet
 from foveate.video import read_frames
 from foveate.videowriter import VideoWriter, find_encoder

@@ -12,8 +12,9 @@ from typing import Any, Literal
 
 import yaml
 
-from foveate.project import CONFIG, SUBJECTS, VIDEOS, Config
+from foveate.project import SUBJECTS, VIDEOS
 from foveate.schema import PROJECT_FORMAT, FoveateError
+from foveate.settings import CONFIG, Config
 from foveate.store import write_text
 
 SUFFIXES = frozenset(

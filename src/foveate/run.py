@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from foveate.jobs import Display, Done, Failure, Pool, Task
-from foveate.project import CONFIG, ProbeSettings, Project, Video
+from foveate.project import Project, Video
 from foveate.schema import FoveateError
+from foveate.settings import CONFIG, ProbeSettings
 from foveate.store import Artefact, changes, snapshot, write_json
 
 STAGES = ("timeline", "labels", "track", "crop", "embed", "probe", "predict", "compare", "attend", "report")

@@ -11,8 +11,9 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from foveate.jobs import Progress, silent
-from foveate.project import CONFIG, Project, Video, View
+from foveate.project import Project, Video
 from foveate.schema import TIMELINE, FoveateError
+from foveate.settings import CONFIG, View
 from foveate.store import Artefact, fingerprint, remembered, write_parquet
 from foveate.video import Timeline, read_timeline
 

@@ -34,8 +34,9 @@ from foveate.actions.windows import series_of, window_index
 from foveate.annotations import artefact as labels_artefact
 from foveate.jobs import Progress, silent
 from foveate.models.pretrained import fetch_weights, load_backbone, model_of
-from foveate.project import ProbeSettings, Project, Video
+from foveate.project import Project, Video
 from foveate.schema import LAYERS, FoveateError
+from foveate.settings import ProbeSettings
 from foveate.store import Artefact, canonical_json, damaged
 
 if TYPE_CHECKING:

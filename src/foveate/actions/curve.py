@@ -28,8 +28,9 @@ from numpy.typing import NDArray
 
 from foveate.actions import probe
 from foveate.jobs import Progress, silent
-from foveate.project import ProbeSettings, Project
+from foveate.project import Project
 from foveate.schema import FoveateError
+from foveate.settings import ProbeSettings
 from foveate.store import Artefact, remembered, write_aside, write_text
 
 if TYPE_CHECKING:

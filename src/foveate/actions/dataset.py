@@ -14,8 +14,9 @@ import pyarrow as pa
 
 from foveate import __version__, timeline, track
 from foveate.actions import predict
-from foveate.project import CONFIG, Project, Video
+from foveate.project import Project, Video
 from foveate.schema import ALL_VIEWS, FoveateError
+from foveate.settings import CONFIG
 
 if TYPE_CHECKING:
     import xarray as xr

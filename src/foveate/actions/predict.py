@@ -23,8 +23,9 @@ from numpy.typing import NDArray
 from foveate import timeline, track
 from foveate.actions import embed, probe
 from foveate.jobs import Progress, silent
-from foveate.project import ProbeSettings, Project, Video
+from foveate.project import Project, Video
 from foveate.schema import ALL_VIEWS, BOUTS, FoveateError, State, Target, prediction_schema
+from foveate.settings import ProbeSettings
 from foveate.store import Artefact, remembered, write_parquet, write_text
 
 if TYPE_CHECKING:

@@ -31,8 +31,9 @@ from numpy.typing import NDArray
 from foveate.actions import embed
 from foveate.annotations import artefact as labels_artefact
 from foveate.jobs import Progress, silent
-from foveate.project import CONFIG, ProbeSettings, Project
+from foveate.project import Project
 from foveate.schema import FoveateError
+from foveate.settings import CONFIG, ProbeSettings
 from foveate.store import Artefact, damaged, remembered, write_aside, write_json, write_parquet, write_text
 
 if TYPE_CHECKING:

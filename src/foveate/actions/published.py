@@ -36,7 +36,8 @@ from foveate.actions.selection import CHOICE_GROUPS, Model
 from foveate.actions.sgd import Views
 from foveate.actions.training import Data
 from foveate.jobs import Progress, silent
-from foveate.project import ProbeSettings, Project
+from foveate.project import Project
+from foveate.settings import ProbeSettings
 from foveate.store import Artefact, write_aside, write_text
 
 if TYPE_CHECKING:

@@ -17,8 +17,9 @@ from foveate.actions.logistic import Windows
 from foveate.actions.selection import group_counts
 from foveate.actions.windows import KEYS, Rows, labelled_rows, series_of, video_windows
 from foveate.annotations import load_labels
-from foveate.project import CONFIG, VIDEOS, ProbeSettings, Project, Video
+from foveate.project import VIDEOS, Project, Video
 from foveate.schema import FoveateError
+from foveate.settings import CONFIG, ProbeSettings
 from foveate.timeline import Analysed
 
 if TYPE_CHECKING:

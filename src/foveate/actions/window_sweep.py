@@ -10,8 +10,9 @@ from collections.abc import Sequence
 
 from foveate.actions import copies, probe
 from foveate.jobs import Progress, silent
-from foveate.project import ProbeSettings, Project
+from foveate.project import Project
 from foveate.schema import FoveateError
+from foveate.settings import ProbeSettings
 from foveate.store import Artefact, write_text
 
 VERSION = 1

@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 
 from foveate import timeline
 from foveate.actions import embed
-from foveate.project import ProbeSettings, Project, Video
+from foveate.project import Project, Video
 from foveate.schema import ALL_VIEWS
+from foveate.settings import ProbeSettings
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -26,8 +26,9 @@ from foveate.annotations.export_nwb import export_nwb
 from foveate.annotations.export_project import export_boris_project
 from foveate.annotations.source import Given, open_source
 from foveate.jobs import Progress, silent
-from foveate.project import CONFIG, Project, Video
+from foveate.project import Project, Video
 from foveate.schema import INTERVALS, OBSERVED, FoveateError, Target
+from foveate.settings import CONFIG
 from foveate.store import Artefact, remembered, write_parquet
 
 if TYPE_CHECKING:

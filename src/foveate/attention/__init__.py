@@ -28,8 +28,9 @@ from foveate.attention.looking import choose, tracked
 from foveate.attention.watcher import MAPS, Watcher
 from foveate.jobs import Progress, silent
 from foveate.models.pretrained import Backbone, fetch_weights, has_cls, load_backbone, model_of, weights_hash
-from foveate.project import AttendSettings, Project, Video
+from foveate.project import Project, Video
 from foveate.schema import FoveateError
+from foveate.settings import AttendSettings
 from foveate.spreadsheet import read_csv
 from foveate.store import Artefact, canonical_json, read_parquet, write_text
 

@@ -34,8 +34,9 @@ from typing import TYPE_CHECKING, Any
 from foveate.actions import predict, probe
 from foveate.groups.design import Design, covariates, design, with_predictions
 from foveate.jobs import Progress, silent
-from foveate.project import CONFIG, VIDEOS, Project, Video
+from foveate.project import VIDEOS, Project, Video
 from foveate.schema import FoveateError
+from foveate.settings import CONFIG
 from foveate.store import Artefact, remembered, snapshot, write_text
 
 if TYPE_CHECKING:

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from foveate.actions import predict
 from foveate.annotations import artefact as labels_artefact
 from foveate.annotations import covariates as independent_variables
-from foveate.project import CONFIG, SUBJECTS, VIDEOS, Project, Video
+from foveate.project import SUBJECTS, VIDEOS, Project, Video
 from foveate.schema import FoveateError
+from foveate.settings import CONFIG
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,10 @@ from functools import partial
 from typing import Any
 
 from foveate.actions.scores import MACRO, POOLED
-from foveate.project import ProbeSettings, Project
+from foveate.project import Project
 from foveate.report.sources import Notes, Sources
 from foveate.schema import ALL_VIEWS, FoveateError
+from foveate.settings import ProbeSettings
 from foveate.spreadsheet import read_csv
 
 SIDES = {"cv": "Cross-validated", "test": "Test videos"}

@@ -17,8 +17,9 @@ import yaml
 
 from foveate import masks
 from foveate.jobs import Progress, silent
-from foveate.project import CONFIG, SUBJECTS, VIDEOS
+from foveate.project import SUBJECTS, VIDEOS
 from foveate.schema import PROJECT_FORMAT, FoveateError
+from foveate.settings import CONFIG
 from foveate.simulate.behaviour import Motion, intervals
 from foveate.simulate.clip import VIEWS, set_up
 from foveate.simulate.herd import Conditions, set_up_herd

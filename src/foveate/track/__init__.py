@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from foveate import timeline
 from foveate.jobs import Progress, silent
-from foveate.project import CONFIG, Project, Video
+from foveate.project import Project, Video
 from foveate.schema import FoveateError
+from foveate.settings import CONFIG
 from foveate.store import Artefact, remembered
+from foveate.track import events
 from foveate.track.prompts import FOLDER, TABLE, load_prompts, stamps
 
-VERSION = 2
+VERSION = 3
 
 
 @remembered
@@ -44,7 +46,7 @@ def artefact(project: Project, video: Video) -> Artefact:
 
 
 def run(project: Project, video: Video, progress: Progress = silent) -> Artefact:
-    """Follow the subjects of one video and write ``tracks/<video>/part-<k>.parquet`` (``schema.TRACK``).
+    """Follow the subjects of one video and write ``tracks/<video>/part-<k>.parquet`` (``schema.TRACK``) and ``events.csv``.
 
     ``facts`` name the prompt the tracks started from: click, box, mask, saliency or motion (with ``+`` between where views differ).
 
@@ -75,6 +77,7 @@ def run(project: Project, video: Video, progress: Progress = silent) -> Artefact
     else:
         from foveate.track.passes import follow
     facts = follow(scene, progress)
+    events.gather(target)  # before the tracker's state goes: a kill in between finds nothing left to follow
     for left in (target.path(STATE), *target.folder.glob("back-*.parquet")):
         left.unlink(missing_ok=True)
     target.finish(facts)

@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 
 from foveate.jobs import Progress
 from foveate.masks import Mask, box
-from foveate.project import CONFIG, VIDEOS, View
+from foveate.project import VIDEOS
 from foveate.schema import FoveateError, State
+from foveate.settings import CONFIG, View
 from foveate.track.pixels import Floats, upsample
 from foveate.track.scene import Picture, Row, Scene, cut, part_name
 

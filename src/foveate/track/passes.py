@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 
 from foveate.jobs import Progress
 from foveate.masks import Mask, coverage, resample
-from foveate.project import View
 from foveate.schema import FoveateError, State
+from foveate.settings import View
 from foveate.store import read_parquet
 from foveate.track import seeds
 from foveate.track.auto import find_start

@@ -20,8 +20,9 @@ import numpy as np
 
 from foveate import timeline
 from foveate.masks import Mask
-from foveate.project import CONFIG, Project, Video, View
+from foveate.project import Project, Video
 from foveate.schema import FoveateError
+from foveate.settings import CONFIG, View
 from foveate.spreadsheet import read_csv
 from foveate.store import file_sha256, write_text
 

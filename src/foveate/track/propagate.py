@@ -23,7 +23,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from foveate.project import TrackSettings
+from foveate.settings import TrackSettings
 
 if TYPE_CHECKING:
     from torch import Tensor

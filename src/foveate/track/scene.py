@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -14,10 +14,13 @@ from numpy.typing import NDArray
 
 from foveate import masks, timeline
 from foveate.masks import Mask
-from foveate.project import Project, Video, View
+from foveate.project import Project, Video
 from foveate.schema import SEGMENT, TRACK, FoveateError, State
+from foveate.settings import View
 from foveate.store import Artefact, write_aside, write_parquet
 from foveate.timeline import Analysed
+from foveate.track import events
+from foveate.track.events import Event
 from foveate.video import Timeline, opened, read_frames
 
 if TYPE_CHECKING:
@@ -113,6 +116,10 @@ class Scene:
         """Write rows, sorted by frame, view and subject."""
         rows = sorted(rows, key=lambda row: (row["frame"], row["view"], row["subject"]))
         write_parquet(self.target.path(name), pa.Table.from_pylist(list(rows), schema=TRACK))
+
+    def happened(self, name: str, found: Iterable[Event]) -> None:
+        """Record the events of one part or pass under a name of its own; what it recorded before is replaced."""
+        events.write(self.target, name, found)
 
     def save(self, phase: str, part: int, tensors: Mapping[str, Tensor]) -> None:
         """Keep where the tracker is, once the part before is on disk. ``part`` is the next one: after a kill it is done again from this

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from foveate.masks import Mask, box
-from foveate.project import View
+from foveate.settings import View
 from foveate.track.pixels import Floats, Picture, to_mask
 from foveate.track.scene import cut
 

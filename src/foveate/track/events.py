@@ -1,0 +1,113 @@
+"""What happened while a subject was followed: ``tracks/<video>/events.csv``, one row per event, readable in any spreadsheet.
+
+Rows of the track say where the subject is; events say why they are as they are: when it was lost and how it was looked for, when it was
+absent, where somebody has to click. The report, ``foveate status`` and the review video read them and nothing else.
+"""
+
+from __future__ import annotations
+
+import csv
+import enum
+import io
+from collections.abc import Iterable
+from dataclasses import dataclass, fields
+
+from foveate.store import Artefact, damaged, write_text
+
+FILE = "events.csv"
+
+
+class Kind(enum.StrEnum):
+    """What happened."""
+
+    DRIFT = "drift"  # the mask was no longer believed to be the subject; it counts as lost from here
+    REPROMPT = "reprompt"  # found again from the last frames that were sure
+    BACKWARD = "backward"  # filled in backwards from where it was found again
+    PROPOSAL = "proposal"  # found again among proposals: saliency, motion, parts alike
+    ABSENT = "absent"  # an interval in which it is not in the picture
+    RETURN = "return"  # back after an absence
+    ASK = "ask"  # somebody should click in this frame
+    CROSSING = "crossing"  # two subjects touched or hid each other
+    SWAP = "swap"  # identities were exchanged back
+    DOUBT = "doubt"  # who is who is not certain
+    CUT = "cut"  # the picture changed at once: nothing is followed across
+    DROPPED = "dropped"  # frames that show nothing (black, washed out, cannot be decoded)
+
+
+@dataclass(frozen=True, order=True)
+class Event:
+    """One event. Times are seconds as in the track; frames are frame numbers of the video."""
+
+    frame: int  # first frame
+    view: str
+    subject: str  # "" where it concerns the view
+    kind: Kind
+    time: float
+    until_frame: int  # last frame; the first again where it has no duration
+    until_time: float
+    score: float | None = None  # 0..1, how sure, where there is such a number
+    note: str = ""  # for people: which signal, which source
+
+
+_COLUMNS = tuple(field.name for field in fields(Event))
+
+
+def write(target: Artefact, name: str, events: Iterable[Event]) -> None:
+    """Write the events of one part or pass, in place of what it wrote before; ``gather`` brings all together."""
+    _write(target, f"events-{name}.csv", events)
+
+
+def gather(target: Artefact) -> None:
+    """Put the events of all parts into ``events.csv``, sorted by frame. After a kill in the middle of it some parts may be gone already;
+    their events are in the file then."""
+    parts = sorted(target.folder.glob("events-*.csv"))
+    if parts or not target.has(FILE):
+        _write(target, FILE, read(target) + [event for path in parts for event in _read(target, path.name)])
+    for path in parts:
+        path.unlink()
+
+
+def read(target: Artefact) -> list[Event]:
+    """Events of a finished track, by frame; none where the track was made elsewhere.
+
+    Raises:
+        FoveateError: the file is damaged.
+    """
+    return _read(target, FILE) if target.has(FILE) else []
+
+
+def _write(target: Artefact, name: str, events: Iterable[Event]) -> None:
+    out = io.StringIO(newline="")
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(_COLUMNS)
+    for event in sorted(set(events), key=lambda e: (e.frame, e.view, e.subject, e.kind, e.until_frame, e.note)):
+        writer.writerow([_cell(getattr(event, name)) for name in _COLUMNS])
+    write_text(target.path(name), out.getvalue())
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return ""
+    return f"{value:.6f}".rstrip("0").rstrip(".") if isinstance(value, float) else str(value)
+
+
+def _read(target: Artefact, name: str) -> list[Event]:
+    path = target.path(name)
+    try:
+        rows = list(csv.DictReader(io.StringIO(path.read_text(encoding="utf-8"), newline="")))
+        return [
+            Event(
+                frame=int(row["frame"]),
+                view=row["view"],
+                subject=row["subject"],
+                kind=Kind(row["kind"]),
+                time=float(row["time"]),
+                until_frame=int(row["until_frame"]),
+                until_time=float(row["until_time"]),
+                score=float(row["score"]) if row["score"] else None,
+                note=row["note"],
+            )
+            for row in rows
+        ]
+    except (ValueError, KeyError, TypeError, OSError, csv.Error) as error:
+        raise damaged(path) from error
