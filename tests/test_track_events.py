@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from foveate.schema import FoveateError
@@ -58,9 +58,11 @@ def test_a_damaged_file_is_an_error_for_people(tmp_path: Path) -> None:
         events.read(made)
 
 
+@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(st.text(alphabet=st.characters(blacklist_categories=["Cs", "Cc"])), st.floats(0, 1e5), st.integers(0, 10**9))
-def test_any_note_comes_back(tmp_path_factory: pytest.TempPathFactory, note: str, time: float, frame: int) -> None:
-    made = target(tmp_path_factory.mktemp("e"))
+def test_any_note_comes_back(tmp_path: Path, note: str, time: float, frame: int) -> None:
+    made = target(tmp_path)
+    made.path(events.FILE).unlink(missing_ok=True)
     one = Event(frame, "top", "a;b", Kind.SWAP, time, frame + 1, time + 1, None, note)
     events.write(made, "x", [one])
     events.gather(made)
