@@ -17,6 +17,7 @@ from foveate.schema import FoveateError
 from foveate.simulate import Difficulty, PastureSettings, simulate
 from foveate.store import read_parquet
 from foveate.track.prompts import add_prompts, load_prompts, parse_prompt, strangers
+from tests import tracked
 from tests.videos import make_video
 
 HEADER = "video,view,subject,frame,kind,x,y,w,h,mask\n"
@@ -149,7 +150,7 @@ def test_a_prompt_in_the_middle_covers_what_lies_before(study: Path) -> None:
         ("pen_01,top,sheep_01,100,point,10,10,,,", "beyond the end"),
         ("pen_01,side,sheep_01,0,point,10,10,,,", "no view 'side'"),
         ("pen_01,top,wolf,0,point,10,10,,,", "no subject 'wolf'"),
-        ("pen_01,top,sheep_01,0,circle,10,10,,,", "not point, box or mask"),
+        ("pen_01,top,sheep_01,0,circle,10,10,,,", "not point, box, mask or absent"),
         ("pen_01,top,sheep_01,0,point,ten,10,,,", "not a number"),
         ("pen_01,top,sheep_01,-1,point,10,10,,,", "not a frame number"),
         ("pen_01,top,sheep_01,0,box,10,10,0,5,", "box is empty"),
@@ -210,3 +211,14 @@ def test_settings_prompts_and_footage_change_the_stamp(study: Path) -> None:
     assert track.artefact(load(study, method="motion"), video).stamp == before  # another video's prompt
     add_prompts(load(study), ("pen_01:top:0:5,5",))
     assert track.artefact(load(study, method="motion"), video).stamp != before
+
+
+@pytest.mark.filterwarnings("ignore:the model 'handcrafted':UserWarning")
+def test_absent_ends_a_track(tmp_path: Path) -> None:
+    """A pale animal walks off; somebody says when. Without that the tracker keeps to something else, or says lost."""
+    project = tracked.make_project(tmp_path, 20, prompts=["v,,,0,box,71,43,26,26,", "v,,,10,absent,,,,,"])
+    found = tracked.rows(tracked.tracked(project))
+    state = [row["state"] for row in found]
+    assert state[0] == "prompted" and set(state[1:10]) <= {"tracked", "uncertain"} and state[10] == "absent"
+    assert found[10]["rle"] is None and found[10]["x"] is None
+    assert track.artefact(project, project.videos[0]).facts()["prompt"] == "box"

@@ -14,7 +14,7 @@ from foveate.project import Project
 from foveate.run import run
 from foveate.schema import FoveateError
 from foveate.settings import View
-from foveate.track.prompts import add_prompts, check, load_prompts, parse_prompt, read_mask, stamps, strangers
+from foveate.track.prompts import add_prompts, check, load_prompts, parse_prompt, read_mask, spelled, stamps, strangers
 from tests.videos import make_video, numbered
 
 HEADER = "video,view,subject,frame,kind,x,y,w,h,mask\n"
@@ -366,3 +366,52 @@ def test_a_tracker_that_takes_no_clicks_stores_none(tmp_path: Path, clip: Path) 
     with pytest.raises(FoveateError, match="takes no clicks; nothing was stored"):
         add_prompts(Project.load(one.folder), ["v1:0:50,50"])
     assert not (tmp_path / "prompts" / "prompts.csv").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "view", "subject"),
+    [
+        ("v1:top:anna:3:4,5", "top", "anna"),
+        ("v1:low:eve:3:4,5", "low", "eve"),
+        ("v1:low:eve:3:absent", "low", "eve"),
+    ],
+)
+def test_views_and_subjects_on_the_command_line(tmp_path: Path, clip: Path, text: str, view: str, subject: str) -> None:
+    one = filmed(tmp_path, clip, views=TWO, subjects="anna;eve")
+    add_prompts(one, [text])
+    (prompt,) = load_prompts(one, one.video("v1"))
+    assert (prompt.view, prompt.subject, prompt.frame) == (view, subject, 3)
+    assert (prompt.kind, prompt.x, prompt.y) == (("absent", 0, 0) if "absent" in text else ("point", 4, 5))
+    assert spelled(one, one.video("v1"), view, subject, 3) == f"v1:{view}:{subject}:3"
+    with pytest.raises(FoveateError, match="which subject"):
+        add_prompts(one, ["v1:top:3:4,5"])
+    with pytest.raises(FoveateError, match="which view"):
+        add_prompts(one, ["v1:anna:3:4,5"])
+    with pytest.raises(FoveateError, match="no subject 'ann'"):
+        add_prompts(one, ["v1:top:ann:3:4,5"])
+    with pytest.raises(FoveateError, match="not understood"):
+        add_prompts(one, ["v1:top:anna:eve:3:4,5"])
+
+
+def test_a_subject_in_the_only_view(tmp_path: Path, clip: Path) -> None:
+    """A name that is a view's and a subject's means whichever has to be said."""
+    one = filmed(tmp_path, clip, subjects="full;eve")
+    add_prompts(one, ["v1:full:3:4,5", "v1:full:eve:3:6,7"])
+    assert [(p.view, p.subject, p.x) for p in load_prompts(one, one.video("v1"))] == [("full", "eve", 6), ("full", "full", 4)]
+    assert spelled(one, one.video("v1"), "full", "eve", 3) == "v1:eve:3"
+
+
+def test_absent_takes_the_place_of_a_click_and_the_other_way_round(tmp_path: Path, clip: Path) -> None:
+    one = filmed(tmp_path, clip)
+    assert add_prompts(one, ["v1:0:5,5", "v1:4:8,9"]) == []
+    assert add_prompts(one, ["v1:4:absent"]) == ["v1:4:absent replaces the click at 8,9"]
+    assert table(tmp_path) == HEADER + "v1,full,,0,point,5,5,,,\nv1,full,,4,absent,,,,,\n"
+    assert add_prompts(one, ["v1:4:absent"]) == []
+    assert add_prompts(one, ["v1:4:1,2"]) == ["v1:4:1,2 replaces `absent`"]
+    assert table(tmp_path) == HEADER + "v1,full,,0,point,5,5,,,\nv1,full,,4,point,1,2,,,\n"
+
+
+def test_absent_beyond_the_end(tmp_path: Path, clip: Path) -> None:
+    one = filmed(tmp_path, clip)
+    with pytest.raises(FoveateError, match="frame 12 is beyond the end"):
+        add_prompts(one, ["v1:12:absent"])

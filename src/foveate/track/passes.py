@@ -38,13 +38,13 @@ FORWARD, BACKWARD = 16, 64  # frames held in memory together; backward, each suc
 SURE = 0.6  # a subject whose patches are less certain is uncertain
 SAME = 0.3  # so is one that the prompted frames alone would not call the subject
 
-_KINDS = {"point": "click", "box": "box", "mask": "mask"}
+_KINDS = {"point": "click", "box": "box", "mask": "mask", "absent": "absent"}
 _log = logging.getLogger("foveate")
 
 
 @dataclass(frozen=True, eq=False)
 class Start:
-    """Where labels come from: a person's prompt, or a mask found without one (bool[H, W] of the view)."""
+    """Where labels come from, or end (kind ``absent``): a person's prompt, or a mask found without one (bool[H, W] of the view)."""
 
     view: str
     subject: int
@@ -56,8 +56,9 @@ class Start:
 
 def follow(scene: Scene, progress: Progress) -> dict[str, Any]:
     """Write every part of the tracks; returns the facts for the seal."""
-    starts = find_starts(scene)
-    sweep = Sweep(scene, starts)
+    prompts = find_starts(scene)
+    sweep = Sweep(scene, prompts)
+    starts = [start for start in prompts if start.kind != "absent"]
     first = {key: min(s.frame for s in starts if (s.view, s.subject) == key) for key in {(s.view, s.subject) for s in starts}}
     frames = scene.analysed.frame
     behind = int(np.searchsorted(frames, max(first.values()))) if first else 0  # frames that the backward pass visits
@@ -111,7 +112,7 @@ def find_starts(scene: Scene) -> list[Start]:
     prompts = load_prompts(scene.project, scene.video)
     check(scene.project, prompts, len(scene.clock), scene.views)
     starts = [Start(p.view, scene.subjects.index(p.subject), p.frame, _KINDS[p.kind], p) for p in prompts]
-    prompted = {(s.view, s.subject) for s in starts}
+    prompted = {(s.view, s.subject) for s in starts if s.kind != "absent"}
     for view in scene.views:
         for subject, name in enumerate(scene.subjects):
             if (view, subject) in prompted:
@@ -206,7 +207,8 @@ class Sweep:
         active = [
             name
             for name, tracker in self.trackers.items()
-            if any(map(tracker.started, range(tracker.subjects))) or any(view == name for view, _, _ in due)
+            if any(map(tracker.started, range(tracker.subjects)))
+            or any(s.view == name for s in due.values() if s.kind != "absent")
         ]
         if backward and not active:
             return
@@ -233,12 +235,16 @@ class Sweep:
                 drawn = {
                     s: self._mask(due[name, frame, s], whole[name, frame])
                     for s in range(len(self.scene.subjects))
-                    if (name, frame, s) in due
+                    if (name, frame, s) in due and due[name, frame, s].kind != "absent"
                 }
+                away = {s for view, when, s in due if (view, when) == (name, frame)} - drawn.keys()
                 given = {s: torch.from_numpy(coverage(mask, *self.grid(view))) for s, mask in drawn.items()}
-                found = self.trackers[name].step(tokens[name][frame], given)
+                found = self.trackers[name].step(tokens[name][frame], given, away)
                 for subject, one in enumerate(found):
-                    yield self._row(name, view, subject, frame, one, picture, drawn.get(subject))
+                    if subject in away:
+                        yield self.scene.row(name, self.scene.subjects[subject], frame, State.ABSENT)
+                    else:
+                        yield self._row(name, view, subject, frame, one, picture, drawn.get(subject))
 
     def _embed(self, pictures: Mapping[int, Picture]) -> dict[int, Tensor]:
         import torch

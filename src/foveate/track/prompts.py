@@ -1,9 +1,9 @@
 """Where a person said the subject is: ``prompts/prompts.csv`` and ``--prompt``.
 
 A row names video, view (may stay empty where there is one), subject (likewise) and frame, and says in pixels of the view: a ``point``
-(x, y) on the subject, a ``box`` (x, y, w, h) around it, or a ``mask``, a PNG beside the table that is black where the subject is not.
-Further rows for the same subject are corrections: they hold from their frame on. ``--prompt`` writes a point, or moves the one that was
-clicked in the same frame before.
+(x, y) on the subject, a ``box`` (x, y, w, h) around it, or a ``mask``, a PNG beside the table that is black where the subject is not; or
+it says ``absent``: the subject is not there, whatever the tracker took for it. Further rows for the same subject are corrections: they
+hold from their frame on. ``--prompt`` writes a point or ``absent``, in place of what it wrote for the same frame before.
 """
 
 from __future__ import annotations
@@ -29,7 +29,11 @@ from foveate.store import file_sha256, write_text
 FOLDER, TABLE = "prompts", "prompts.csv"
 COLUMNS = ("video", "view", "subject", "frame", "kind", "x", "y", "w", "h", "mask")
 _REQUIRED = ("video", "frame", "kind")
-_SHAPE = "VIDEO[:VIEW]:FRAME:X,Y, for example  sheep1:top:0:320,240"
+_SHAPE = "VIDEO[:VIEW][:SUBJECT]:FRAME:X,Y, for example  sheep1:top:0:320,240  (or `absent` in place of X,Y)"
+ABSENT = "absent"
+Kind = Literal["point", "box", "mask", "absent"]
+_NUMBERS: Mapping[str, tuple[str, ...]] = {"point": ("x", "y"), "box": ("x", "y", "w", "h"), "mask": (), "absent": ()}
+_CLICKED = ("point", "absent")  # what --prompt writes
 
 
 @dataclass(frozen=True)
@@ -38,7 +42,7 @@ class Prompt:
 
     video: str
     frame: int
-    kind: Literal["point", "box", "mask"]
+    kind: Kind
     x: float = 0.0  # pixels of the view
     y: float = 0.0
     w: float = 0.0
@@ -54,26 +58,38 @@ class Prompt:
 
 
 def parse_prompt(text: str, project: Project) -> Prompt:
-    """The point that ``VIDEO[:VIEW]:FRAME:X,Y`` means. It is read from the right, because a view's name may hold a colon elsewhere.
+    """The point, or the absence, that ``VIDEO[:VIEW][:SUBJECT]:FRAME:X,Y`` means.
 
     Raises:
         FoveateError: not of this form, or no such video.
     """
     try:
         *names, frame, place = text.split(":")
-        x, y = (float(number) for number in place.split(","))
+        x, y = (0.0, 0.0) if place == ABSENT else (float(number) for number in place.split(","))
         number = int(frame)
-        if number < 0:
+        if number < 0 or len(names) > 3:
             raise ValueError
     except ValueError:
         raise FoveateError(f"--prompt {text!r} is not understood", remedy=f"write {_SHAPE}") from None
-    known = {video.name for video in project.videos}
-    whole = ":".join(names)
-    if not names or not whole:
+    if not names or not names[0]:
         raise FoveateError(f"--prompt {text!r} names no video", remedy=f"write {_SHAPE}")
-    if whole in known or len(names) == 1:
-        return Prompt(project.video(whole).name, number, "point", x, y)
-    return Prompt(project.video(":".join(names[:-1])).name, number, "point", x, y, view=names[-1])
+    video, kind = project.video(names[0]), "absent" if place == ABSENT else "point"
+    view, subject = (*names[1:], "", "")[:2]
+    if len(names) == 2 and _is_subject(view, _view_names(project), video.subjects):
+        view, subject = "", view
+    return Prompt(video.name, number, kind, x, y, view=view, subject=subject)  # type: ignore[arg-type]
+
+
+def _is_subject(name: str, views: Sequence[str], subjects: Sequence[str]) -> bool:
+    """Whether a single name between video and frame means the subject: one that is both means what has to be said."""
+    return name in subjects and (name not in views or len(views) == 1)
+
+
+def spelled(project: Project, video: Video, view: str, subject: str, frame: int) -> str:
+    """The argument of ``--prompt`` without the place: ``VIDEO[:VIEW][:SUBJECT]:FRAME``, with those names that have to be said."""
+    views = (view,) if len(_view_names(project)) > 1 else ()
+    subjects = (subject,) if len(video.subjects) > 1 else ()
+    return ":".join((video.name, *views, *subjects, str(frame)))
 
 
 def add_prompts(project: Project, texts: Sequence[str]) -> list[str]:
@@ -103,20 +119,25 @@ def add_prompts(project: Project, texts: Sequence[str]) -> list[str]:
         click = _click(project, text)
         stored |= {_key(prompt): prompt for prompt in load_prompts(project, project.video(click.video))}
         earlier = clicks.get(_key(click)) or stored.get(_key(click))
-        if earlier and earlier.kind != "point":
+        if earlier and earlier.kind not in _CLICKED:
             raise FoveateError(
                 f"--prompt {text!r}: a {earlier.kind} says already where {earlier.subject!r} is in frame {earlier.frame}",
                 file=path,
                 row=earlier.row,
                 remedy="remove that row, or click in another frame",
             )
-        if earlier and (earlier.x, earlier.y) != (click.x, click.y):
-            notes.append(f"{text} replaces the click at {_cell(earlier.x)},{_cell(earlier.y)}")
+        if earlier and _said(earlier) != _said(click):
+            before = f"the click at {_cell(earlier.x)},{_cell(earlier.y)}" if earlier.kind == "point" else f"`{ABSENT}`"
+            notes.append(f"{text} replaces {before}")
         clicks[_key(click)] = replace(click, row=earlier.row if earlier else None)
-    changed = [p for key, p in clicks.items() if key not in stored or (stored[key].x, stored[key].y) != (p.x, p.y)]
+    changed = [p for key, p in clicks.items() if key not in stored or _said(stored[key]) != _said(p)]
     if changed:
         _write(project, changed)
     return notes
+
+
+def _said(prompt: Prompt) -> tuple[str, float, float]:
+    return prompt.kind, prompt.x, prompt.y
 
 
 _Key = tuple[str, str, str, int]
@@ -128,11 +149,11 @@ def _key(prompt: Prompt) -> _Key:
 
 
 def _click(project: Project, text: str) -> Prompt:
-    """The point that one ``--prompt`` means, with its view and subject, compared with the footage."""
+    """What one ``--prompt`` means, with its view and subject, compared with the footage."""
     prompt = parse_prompt(text, project)
     video = project.video(prompt.video)
     prompt = replace(prompt, view=_only(prompt.view, _view_names(project), "view", text, prompt))
-    prompt = replace(prompt, subject=_only("", video.subjects, "subject", text, prompt))
+    prompt = replace(prompt, subject=_only(prompt.subject, video.subjects, "subject", text, prompt))
     try:
         timeline.run(project, video)
         frames, views = len(timeline.load(project, video)), timeline.views(project, video)
@@ -146,14 +167,14 @@ def _click(project: Project, text: str) -> Prompt:
 
 
 def _write(project: Project, clicks: Sequence[Prompt]) -> None:
-    """Clicks with a row get its x and y, the others a row at the end; all else in the table stays as it is."""
+    """Clicks with a row take its place, the others get a row at the end; all else in the table stays as it is."""
     path = project.folder / FOLDER / TABLE
     before = path.read_bytes().decode("utf-8-sig") if path.exists() else ",".join(COLUMNS) + "\n"
     lines = before.splitlines(keepends=True)
     separator = max(",;\t", key=lines[0].count)
     header = [cell.strip() for cell in next(csv.reader(lines[:1], delimiter=separator))]
-    needed = ("x", "y", "view") if len(_view_names(project)) > 1 else ("x", "y")
-    for name in needed:
+    several = {"view": len(_view_names(project)) > 1, "subject": any(len(project.video(c.video).subjects) > 1 for c in clicks)}
+    for name in ("x", "y", *(name for name, needed in several.items() if needed)):
         if name not in header:
             raise FoveateError(f"column {name!r} is missing", file=path, row=1, remedy="add it to the first row")
     out, newline = io.StringIO(newline=""), "\r\n" if "\r\n" in before else "\n"
@@ -163,8 +184,10 @@ def _write(project: Project, clicks: Sequence[Prompt]) -> None:
     for cells in reader:
         if click := replaced.get(reader.line_num):
             cells += [""] * (len(header) - len(cells))
+            kind = header.index("kind")
+            cells[kind] = cells[kind] if (cells[kind].strip() or "point") == click.kind else click.kind
             for name in ("x", "y"):
-                cells[header.index(name)] = _cell(getattr(click, name))
+                cells[header.index(name)] = _cell(getattr(click, name)) if name in _NUMBERS[click.kind] else ""
             writer.writerow(cells)
         else:
             out.write("".join(lines[begin : reader.line_num]))
@@ -173,7 +196,8 @@ def _write(project: Project, clicks: Sequence[Prompt]) -> None:
         out.write(newline)
     for click in clicks:
         if click.row is None:
-            values = {name: _cell(value) for name, value in click.relevant().items() if name not in ("w", "h")}
+            unused = {"x", "y", "w", "h"} - set(_NUMBERS[click.kind])
+            values = {name: _cell(value) for name, value in click.relevant().items() if name not in unused}
             if len(project.video(click.video).subjects) == 1:
                 values["subject"] = ""  # the only one, whatever videos.csv will call it
             writer.writerow([values.get(name, "") for name in header])
@@ -197,7 +221,7 @@ def _only(name: str, names: Sequence[str], what: str, text: str, prompt: Prompt)
     if not name:
         raise FoveateError(
             f"--prompt {text!r} does not say which {what}; {where}",
-            remedy=f"write {_SHAPE}" if what == "view" else f"write a row with the subject's name into {FOLDER}/{TABLE}",
+            remedy=f"write {_SHAPE}",
         )
     raise FoveateError(f"--prompt {text!r}: there is no {what} {name!r}; {where}", remedy="correct it")
 
@@ -234,8 +258,8 @@ def _read(project: Project, video: Video) -> list[Prompt]:
             return FoveateError(problem, file=path, row=row, remedy=remedy)
 
         kind = cells["kind"] or "point"
-        if kind not in ("point", "box", "mask"):
-            raise wrong(f"kind {kind!r} is not point, box or mask", "correct it")
+        if kind not in _NUMBERS:
+            raise wrong(f"kind {kind!r} is not point, box, mask or absent", "correct it")
         named = {}
         for what, names in (("view", views), ("subject", video.subjects)):
             name = cells.get(what, "")
@@ -248,7 +272,7 @@ def _read(project: Project, video: Video) -> list[Prompt]:
                 raise wrong(f"{problem} for video {cells['video']!r}", f"write {choice} in column {what} of row {row}")
             named[what] = name
         numbers = {}
-        needed = {"point": ("x", "y"), "box": ("x", "y", "w", "h"), "mask": ()}[kind]
+        needed = _NUMBERS[kind]
         for name in needed:
             try:
                 numbers[name] = float(cells.get(name, ""))

@@ -19,7 +19,7 @@ tokens and knows nothing of videos.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -159,12 +159,15 @@ class Propagator:
     def started(self, subject: int) -> bool:
         return any(memory.given[subject] for memory in self.prompted)
 
-    def step(self, tokens: Tensor, given: Mapping[int, Tensor] | None = None) -> list[Found | None]:
+    def step(
+        self, tokens: Tensor, given: Mapping[int, Tensor] | None = None, absent: Collection[int] = ()
+    ) -> list[Found | None]:
         """Find every subject in the next frame.
 
         Args:
             tokens: [rows, columns, D] of the frame.
             given: subject -> f32[rows, columns], the share of each patch that a prompt says is the subject.
+            absent: subjects that somebody says are not there; what was taken for them in recent frames is forgotten.
 
         Returns:
             One Found per subject; None for those without a prompt so far.
@@ -181,7 +184,7 @@ class Propagator:
             Found(given[s], float(given[s].max()), 1.0, 1.0, True)
             if s in given
             else self._find(s, query)
-            if self.started(s)
+            if self.started(s) and s not in absent
             else None
             for s in range(self.subjects)
         ]
@@ -194,8 +197,8 @@ class Propagator:
         memory = Memory(query, labels.flatten(0, 1), seen, tuple(s in given for s in range(self.subjects)))
         if given:
             self.prompted = self._kept([*self.prompted, memory])
-            # A correction ends what the recent frames say about its subject.
-            forget = [replace(m, known=tuple(k and s not in given for s, k in enumerate(m.known))) for m in self.recent]
+        if corrected := {*given, *absent}:  # this ends what the recent frames say about its subject
+            forget = [replace(m, known=tuple(k and s not in corrected for s, k in enumerate(m.known))) for m in self.recent]
             self.recent = deque(forget)
         self.recent.append(memory)
         while len(self.recent) > self.settings.context:
