@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from foveate import cli, timeline
+from foveate.cli import study
 from foveate.project import Project
 from foveate.run import run
 from foveate.schema import FoveateError
@@ -143,7 +144,7 @@ def test_the_command_line_says_what_a_click_replaces(
     tmp_path: Path, clip: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     filmed(tmp_path, clip)
-    monkeypatch.setattr(cli, "_run", lambda options, until: 0)
+    monkeypatch.setattr(study, "stages", lambda options, until: 0)
     for place in ("16,90", "16,30"):
         assert cli.main(["track", "-p", str(tmp_path), "--prompt", f"v1:0:{place}"]) == 0
     assert capsys.readouterr().err == "v1:0:16,30 replaces the click at 16,90\n"

@@ -193,8 +193,8 @@ def track(
     """Follow the subjects through the videos.
 
     Args:
-        prompt: where the subject is, as ``VIDEO[:VIEW]:FRAME:X,Y`` in pixels of the view. It is written to prompts/prompts.csv; a click on
-            the same subject in the same frame replaces the earlier one.
+        prompt: where the subject is, as ``VIDEO[:VIEW][:SUBJECT]:FRAME:X,Y`` in pixels of the view, or ``absent`` in place of X,Y: it is
+            not there. It is written to prompts/prompts.csv, in place of an earlier click on the same subject in the same frame.
 
     Returns:
         ``status``; ``tracks`` gives the tracks.

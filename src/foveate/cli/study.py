@@ -20,8 +20,9 @@ def track(options: Wanted = EVERYTHING, prompt: tyro.conf.UseAppendAction[tuple[
     """Follow the subjects through the videos.
 
     Args:
-        prompt: where the subject is, as VIDEO[:VIEW]:FRAME:X,Y in pixels of the view; may be repeated. It is written to
-            prompts/prompts.csv; a click on the same subject in the same frame replaces the earlier one.
+        prompt: where the subject is, as VIDEO[:VIEW][:SUBJECT]:FRAME:X,Y in pixels of the view, or `absent` in place of X,Y: it is
+            not there; may be repeated. It is written to prompts/prompts.csv, in place of an earlier click on the same subject in the
+            same frame.
     """
     if prompt:
         from foveate import console
