@@ -15,7 +15,7 @@ from foveate.store import Artefact, remembered
 from foveate.track import events
 from foveate.track.prompts import ABSENT, FOLDER, TABLE, load_prompts, stamps
 
-VERSION = 3
+VERSION = 4
 
 
 @remembered
@@ -77,8 +77,12 @@ def run(project: Project, video: Video, progress: Progress = silent) -> Artefact
     else:
         from foveate.track.passes import follow
     facts = follow(scene, progress)
+    if len(scene.subjects) > 1:
+        from foveate.track.identity import settle
+
+        settle(scene)
     events.gather(target)  # before the tracker's state goes: a kill in between finds nothing left to follow
-    for left in (target.path(STATE), *target.folder.glob("back-*.parquet")):
+    for left in (target.path(STATE), *target.folder.glob("back-*.parquet"), *target.folder.glob("raw-*.parquet")):
         left.unlink(missing_ok=True)
     target.finish(facts)
     return target

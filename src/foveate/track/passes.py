@@ -27,7 +27,7 @@ from foveate.track.auto import find_start
 from foveate.track.pixels import to_mask
 from foveate.track.prompts import FOLDER, TABLE, Prompt, check, load_prompts, read_mask
 from foveate.track.propagate import DEPTH, Found, Propagator
-from foveate.track.scene import Picture, Row, Scene, cut, part_name
+from foveate.track.scene import Picture, Row, Scene, cut
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -92,7 +92,7 @@ def follow(scene: Scene, progress: Progress) -> dict[str, Any]:
             earlier = read_parquet(scene.target.path(_back_name(part))).to_pylist()
             have = {(row["frame"], row["view"], row["subject"]) for row in earlier}
             rows = [row for row in rows if (row["frame"], row["view"], row["subject"]) not in have] + earlier
-        scene.write(part_name(part), rows)
+        scene.write(scene.part_file(part), rows)
         part += 1
         scene.save("forward", part, sweep.state())
     kinds = {f"{s.view}/{scene.subjects[s.subject]}": s.kind for s in reversed(starts)}
@@ -232,12 +232,9 @@ class Sweep:
                         yield self._unseen(name, subject, frame)
                     continue
                 picture = small[name][frame]
-                drawn = {
-                    s: self._mask(due[name, frame, s], whole[name, frame])
-                    for s in range(len(self.scene.subjects))
-                    if (name, frame, s) in due and due[name, frame, s].kind != "absent"
-                }
-                away = {s for view, when, s in due if (view, when) == (name, frame)} - drawn.keys()
+                here = {s: start for (v, f, s), start in due.items() if (v, f) == (name, frame)}
+                away = {s for s, start in here.items() if start.kind == "absent"}
+                drawn = self._drawn({s: start for s, start in here.items() if s not in away}, whole)
                 given = {s: torch.from_numpy(coverage(mask, *self.grid(view))) for s, mask in drawn.items()}
                 found = self.trackers[name].step(tokens[name][frame], given, away)
                 for subject, one in enumerate(found):
@@ -255,18 +252,28 @@ class Sweep:
         tokens = self.backbone.patch_tokens(batch, dtype=torch.float16).cpu()
         return dict(zip(pictures, tokens, strict=True))
 
-    def _mask(self, start: Start, picture: Picture) -> Mask:
-        """The subject that a prompt means, bool[H, W] of the view ``picture``; a drawn mask, or an automatic one, as it is."""
-        view, prompt = self.scene.views[start.view], start.prompt
-        if start.mask is not None:
-            return resample(start.mask, view.h, view.w)
-        assert prompt is not None
-        if prompt.kind == "mask":
-            return read_mask(self.scene.project, prompt, view)
-        patch, grid = self.whole_backbone.patch, self.grid(view)
-        if prompt.kind == "point":
-            return seeds.mask_of_point(picture, prompt.x, prompt.y, self._look, patch, grid)
-        return seeds.mask_of_box(picture, (prompt.x, prompt.y, prompt.w, prompt.h), self._look, patch, grid)
+    def _drawn(self, starts: Mapping[int, Start], whole: Mapping[tuple[str, int], Picture]) -> dict[int, Mask]:
+        """The masks bool[H, W] that the prompts of one frame and view mean, without common pixels."""
+        found: dict[int, Mask] = {}
+        places: dict[int, seeds.Box] = {}
+        for s, start in starts.items():
+            view, prompt = self.scene.views[start.view], start.prompt
+            if start.mask is not None:
+                found[s] = resample(start.mask, view.h, view.w)
+            elif prompt is not None and prompt.kind == "mask":
+                found[s] = read_mask(self.scene.project, prompt, view)
+            elif prompt is not None:
+                places[s] = prompt.x, prompt.y, prompt.w, prompt.h
+        claimed = found | {s: seeds.pixels_of(place, whole[starts[s].view, starts[s].frame]) for s, place in places.items()}
+        for s, place in places.items():
+            picture = whole[starts[s].view, starts[s].frame]
+            others = np.any([mask for other, mask in claimed.items() if other != s] or [np.zeros_like(claimed[s])], axis=0)
+            patch, grid = self.whole_backbone.patch, self.grid(self.scene.views[starts[s].view])
+            if place[2]:
+                found[s] = seeds.mask_of_box(picture, place, self._look, patch, grid, others)
+            else:
+                found[s] = seeds.mask_of_point(picture, *place[:2], self._look, patch, grid, others)
+        return seeds.apart(found, places)
 
     def _look(self, picture: Picture) -> NDArray[np.float32]:
         """Tokens of two layers side by side."""

@@ -86,6 +86,10 @@ class Scene:
                 yield frames[at], None
                 at += 1
 
+    def part_file(self, part: int) -> str:
+        """What a tracker calls its rows of a part. Of several subjects the final parts are made from these, by ``identity``."""
+        return raw_name(part) if len(self.subjects) > 1 else part_name(part)
+
     def row(
         self,
         view: str,
@@ -142,6 +146,10 @@ class Scene:
 
 def part_name(part: int) -> str:
     return f"part-{part:05d}.parquet"
+
+
+def raw_name(part: int) -> str:
+    return f"raw-{part:05d}.parquet"
 
 
 def cut(picture: Picture, view: View, height: int, width: int) -> Picture:

@@ -7,16 +7,19 @@ Subjects may be two patches wide in what the tracker sees, so each prompt is loo
   every patch goes to the side where it has the more similar ones;
 * a point says less. A few prototypes stand for the subject and a few for the background, patches go to the more similar side, prototypes
   are made anew from what is connected to the point, and so on; first in the whole view, which says how large the window must be.
+
+Where several subjects are prompted in one frame, what is another's is not background: an animal of the same coat beside the box would
+otherwise make the coat say "outside". Pixels that two subjects would get go to the nearer one (``apart``).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
 
-from foveate.masks import Mask, box
+from foveate.masks import Mask, box, coverage
 from foveate.settings import View
 from foveate.track.pixels import Floats, Picture, to_mask
 from foveate.track.scene import cut
@@ -30,6 +33,11 @@ ROUNDS = 5
 SUBJECT, BACKGROUND = 5, 16  # prototypes
 SOFT = 0.07  # difference of cosines that makes a patch three quarters sure
 ALIKE = 0.5  # how far a patch must lie from the background's likeness to the subject towards the subject's own
+LEAST_GROUND = 20  # patches beside boxes of others that say what the ground looks like; with fewer, the others' have to say it
+MIDDLE, CORNER = 0.4, 1.2  # of a box: what lies within, or beyond, this squared share of the ellipse in it
+COMPANY = (
+    0.1  # of cosine by which a patch beside a box must be more like its middle than like the ground to be another animal's
+)
 BORDER = 0.7  # share of the border that is taken for background before anything is known: what is least like the point
 
 Box = tuple[float, float, float, float]
@@ -38,7 +46,7 @@ Look = Callable[[Picture], Floats]
 things, beside those of an earlier one, which know places, do best."""
 
 
-def mask_of_box(view: Picture, place: Box, look: Look, patch: int, grid: tuple[int, int]) -> Mask:
+def mask_of_box(view: Picture, place: Box, look: Look, patch: int, grid: tuple[int, int], others: Mask | None = None) -> Mask:
     """The subject in a box.
 
     Args:
@@ -47,6 +55,7 @@ def mask_of_box(view: Picture, place: Box, look: Look, patch: int, grid: tuple[i
         look: gives the patch tokens of a picture.
         patch: pixels per side of a patch.
         grid: rows and columns of patches in which the tracker sees the whole view; nearer is never coarser.
+        others: bool[H, W], where prompts of the same frame say that other subjects are.
 
     Returns:
         bool[H, W], inside the box; never all False.
@@ -55,13 +64,16 @@ def mask_of_box(view: Picture, place: Box, look: Look, patch: int, grid: tuple[i
     picture = _near(view, window, patch, grid)
     down, across = _patches(picture, window, patch)
     x, y, w, h = place[0] - window.x, place[1] - window.y, place[2], place[3]
-    labels = from_box(look(picture), (x * across, y * down, w * across, h * down))
-    bounds = _pixels_of(place, view.shape[:2])
+    tokens = look(picture)
+    labels = from_box(tokens, (x * across, y * down, w * across, h * down), _touched(others, window, tokens))
+    bounds = pixels_of(place, view)
     mask = _back(to_mask(labels, picture, window.h, window.w), window, view) & bounds
     return mask if mask.any() else bounds
 
 
-def mask_of_point(view: Picture, x: float, y: float, look: Look, patch: int, grid: tuple[int, int]) -> Mask:
+def mask_of_point(
+    view: Picture, x: float, y: float, look: Look, patch: int, grid: tuple[int, int], others: Mask | None = None
+) -> Mask:
     """The subject under a point.
 
     Args:
@@ -70,31 +82,36 @@ def mask_of_point(view: Picture, x: float, y: float, look: Look, patch: int, gri
         look: gives the patch tokens of a picture.
         patch: pixels per side of a patch.
         grid: rows and columns of patches of the first look, at the whole view.
+        others: bool[H, W], where prompts of the same frame say that other subjects are; of a point its pixel.
 
     Returns:
         bool[H, W]; never all False.
     """
     height, width = view.shape[:2]
-    picture = cut(view, View(x=0, y=0, w=width, h=height), grid[0] * patch, grid[1] * patch)
-    labels = from_point(look(picture), y * grid[0] / height, x * grid[1] / width)
+    whole = View(x=0, y=0, w=width, h=height)
+    picture = cut(view, whole, grid[0] * patch, grid[1] * patch)
+    tokens = look(picture)
+    labels = from_point(tokens, y * grid[0] / height, x * grid[1] / width, _touched(others, whole, tokens))
     found = to_mask(labels, picture, height, width)
     place = _enclosing(found, x, y)
     least = SMALLEST * min(height, width) - max(place[2:])
     window = _around(place, max(AROUND_POINT * max(place[2:]), least / 2), view)
     picture = _near(view, window, patch, grid)
     down, across = _patches(picture, window, patch)
-    labels = from_point(look(picture), (y - window.y) * down, (x - window.x) * across)
+    tokens = look(picture)
+    labels = from_point(tokens, (y - window.y) * down, (x - window.x) * across, _touched(others, window, tokens))
     mask = _back(to_mask(labels, picture, window.h, window.w), window, view)
     mask[min(int(y), height - 1), min(int(x), width - 1)] = True
     return mask
 
 
-def from_point(tokens: Floats, row: float, column: float) -> Floats:
+def from_point(tokens: Floats, row: float, column: float, others: Mask | None = None) -> Floats:
     """Labels of the subject under a point.
 
     Args:
         tokens: float32[rows, columns, D].
         row, column: the point, in patches (fractions allowed).
+        others: bool[rows, columns], patches that prompts say are another subject's, if only in part.
 
     Returns:
         float32[rows, columns] in 0..1.
@@ -105,24 +122,31 @@ def from_point(tokens: Floats, row: float, column: float) -> Floats:
     likeness = (flat @ flat[seed[0] * columns + seed[1]]).reshape(rows, columns)
     border = np.ones((rows, columns), np.bool_)
     border[1:-1, 1:-1] = False
+    others = np.zeros((rows, columns), np.bool_) if others is None else others.copy()
+    others[seed] = False
     background = border & (likeness <= np.quantile(likeness, BORDER))
+    background = background & ~others if (background & ~others).any() else background
     subject = np.zeros((rows, columns), np.bool_)
     subject[seed] = True
-    return _grow(flat, subject, background, seed)
+    return _grow(flat, subject, background, seed, others)
 
 
-def from_box(tokens: Floats, place: Box) -> Floats:
+def from_box(tokens: Floats, place: Box, others: Mask | None = None) -> Floats:
     """Labels of the subject in a box (x, y, w, h in patches): float32[rows, columns] in 0..1, 0 outside the box. A box that leaves
-    next to nothing outside is the subject."""
+    next to nothing outside is the subject. ``others`` as in `from_point`."""
     from scipy.ndimage import binary_dilation, label
 
     rows, columns, _ = tokens.shape
     share = _box_share(rows, columns, place)
     inside = share > 0
-    if (~inside).sum() < NEIGHBOURS:
-        return share
     flat = _unit(tokens)
-    background = _likeness(flat, flat[~inside.ravel()]).reshape(rows, columns)
+    others = _company(flat, inside, place) if others is None else others | _company(flat, inside, place)
+    outside = ~inside
+    if (outside & ~others).sum() >= LEAST_GROUND:
+        outside &= ~others
+    if outside.sum() < NEIGHBOURS:
+        return share
+    background = _likeness(flat, flat[outside.ravel()]).reshape(rows, columns)
     sure = inside & (background <= np.quantile(background[inside], SURE))
     surplus = _likeness(flat, flat[sure.ravel()], sure).reshape(rows, columns) - background
     labels: Floats = (1 / (1 + np.exp(-surplus / SOFT))).astype(np.float32)
@@ -132,6 +156,56 @@ def from_box(tokens: Floats, place: Box) -> Floats:
     kept = np.isin(part, 1 + np.flatnonzero(size >= 0.25 * size.max(initial=0)))
     labels = np.where(binary_dilation(kept, np.ones((3, 3))), labels, 0).astype(np.float32) * share
     return labels if kept.any() else share * sure
+
+
+def apart(found: Mapping[int, Mask], places: Mapping[int, Box]) -> dict[int, Mask]:
+    """Masks of one frame without common pixels: each goes to the subject whose place is nearer, in half sides of its box.
+
+    Args:
+        found: subject -> bool[H, W].
+        places: subject -> x, y, w, h of its box; of a point w and h are 0, and it counts as if it had the mean box of the others. A
+            subject without a place was drawn, and keeps its pixels.
+
+    Returns:
+        The same subjects, in order of their numbers; one that would lose all its pixels keeps them.
+    """
+    sizes = [(w, h) for _, _, w, h in places.values() if w] or [(1.0, 1.0)]
+    half = np.mean(sizes, axis=0) / 2
+    far = {}
+    for s, (x, y, w, h) in places.items():
+        down, across = np.indices(found[s].shape) + 0.5
+        wide, high = (w / 2, h / 2) if w else half
+        far[s] = ((across - x - w / 2) / wide) ** 2 + ((down - y - h / 2) / high) ** 2
+    out = {}
+    for s, mask in sorted(found.items()):
+        own = mask.copy()
+        for other, theirs in found.items():
+            if other == s or s not in far:
+                continue
+            nearer: Mask = np.ones_like(mask)
+            if other in far:  # of two that are as near, the first has it
+                nearer = far[other] <= far[s] if other < s else far[other] < far[s]
+            own &= ~(theirs & nearer)
+        out[s] = own if own.any() else mask
+    return out
+
+
+def pixels_of(place: Box, view: Picture) -> Mask:
+    """bool[H, W]: the pixels of a box, or of the point x, y where w and h are 0; those in the view."""
+    x, y, w, h = place
+    mask = np.zeros(view.shape[:2], np.bool_)
+    right, bottom = max(int(np.ceil(x + w)), int(x) + 1), max(int(np.ceil(y + h)), int(y) + 1)
+    mask[int(max(0, y)) : bottom, int(max(0, x)) : right] = True
+    return mask
+
+
+def _touched(others: Mask | None, window: View, tokens: Floats) -> Mask | None:
+    """bool[rows, columns]: patches of the window that others lie in, if only in part."""
+    if others is None or not others.any():
+        return None
+    rows, columns, _ = tokens.shape
+    touched: Mask = coverage(others, rows, columns, (window.x, window.y, window.w, window.h)) > 0
+    return touched
 
 
 def _around(place: Box, margin: float, view: Picture) -> View:
@@ -157,13 +231,6 @@ def _back(mask: Mask, window: View, view: Picture) -> Mask:
     whole = np.zeros(view.shape[:2], np.bool_)
     whole[window.y : window.y + window.h, window.x : window.x + window.w] = mask
     return whole
-
-
-def _pixels_of(place: Box, shape: tuple[int, ...]) -> Mask:
-    x, y, w, h = place
-    mask = np.zeros(shape[:2], np.bool_)
-    mask[int(max(0, y)) : int(np.ceil(y + h)), int(max(0, x)) : int(np.ceil(x + w))] = True
-    return mask
 
 
 def _enclosing(mask: Mask, x: float, y: float) -> Box:
@@ -192,8 +259,9 @@ def _likeness(flat: Floats, others: Floats, members: Mask | None = None) -> Floa
     return best
 
 
-def _grow(flat: Floats, subject: Mask, background: Mask, seed: tuple[int, int]) -> Floats:
-    """Alternate between prototypes and patches. ``seed`` is the patch the subject must be connected to.
+def _grow(flat: Floats, subject: Mask, background: Mask, seed: tuple[int, int], others: Mask) -> Floats:
+    """Alternate between prototypes and patches. ``seed`` is the patch the subject must be connected to; what looks like it and is
+    connected to ``others`` is neither subject nor background.
 
     A patch belongs to the subject if it is more like it than like the background, and also like enough by itself: something new that
     stands beside the subject is like neither.
@@ -214,10 +282,31 @@ def _grow(flat: Floats, subject: Mask, background: Mask, seed: tuple[int, int]) 
         part, _ = label(inside)
         subject = part == part[seed]
         labels = np.where(binary_dilation(subject, np.ones((3, 3))), labels, 0).astype(np.float32)
-        background = ~binary_dilation(subject)
+        theirs_too = others | np.isin(part, part[others & inside])
+        background = ~binary_dilation(subject | (theirs_too & ~subject))
         if background.sum() < BACKGROUND:
             break
     return labels
+
+
+def _company(flat: Floats, inside: Mask, place: Box) -> Mask:
+    """bool[rows, columns]: patches outside a box that nobody prompted and that are yet more like what is in the middle of the box than
+    like anything else: another animal of the kind. What else there is: corners of the box, and patches as far away as the box is long."""
+    rows, columns = inside.shape
+    x, y, w, h = place
+    row, column = np.indices((rows, columns)) + 0.5
+    away = ((column - x - w / 2) / (w / 2)) ** 2 + ((row - y - h / 2) / (h / 2)) ** 2
+    core, corners = inside & (away < MIDDLE), inside & (away > CORNER)
+    at, else_at = np.flatnonzero(~inside), np.flatnonzero(~inside | corners)
+    found = np.zeros(rows * columns, np.bool_)
+    if core.sum() >= NEIGHBOURS and len(at):
+        cosine = flat[at] @ flat[else_at].T
+        distance = np.hypot(row.ravel()[at, None] - row.ravel()[else_at], column.ravel()[at, None] - column.ravel()[else_at])
+        cosine[(distance < max(w, h)) & ~corners.ravel()[else_at]] = -1
+        usual = np.sort(cosine, axis=1)[:, -NEIGHBOURS:].mean(axis=1)
+        alike = np.sort(flat[at] @ flat[core.ravel()].T, axis=1)[:, -NEIGHBOURS:].mean(axis=1)
+        found[at] = alike > usual + COMPANY
+    return found.reshape(rows, columns)
 
 
 def _unit(tokens: Floats) -> Floats:
