@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -85,3 +87,56 @@ def test_a_flat_picture_is_no_failure() -> None:
     assert seeds.mask_of_box(flat, (30, 20, 40, 30), look, PATCH, (6, 8)).any()
     assert seeds.mask_of_box(flat, (0, 0, 120, 90), look, PATCH, (6, 8)).all()
     assert seeds.mask_of_point(flat, 60, 45, look, PATCH, (6, 8)).any()
+
+
+def herd() -> tuple[NDArray[np.uint8], list[NDArray[np.bool_]], list[tuple[int, int, int, int]]]:
+    """Three animals of one coat close together, and their boxes."""
+    places = [(150, 90, 80, 50), (236, 96, 80, 50), (170, 146, 80, 50)]
+    picture, first = scene(*places[0])
+    bodies = [first]
+    for k, place in enumerate(places[1:]):
+        other, body = scene(*place, seed=k + 1)
+        picture[body] = other[body]
+        bodies.append(body)
+    return picture, bodies, [(x - 2, y - 2, w + 4, h + 4) for x, y, w, h in places]
+
+
+def test_an_animal_beside_the_box_does_not_make_its_coat_background() -> None:
+    picture, bodies, boxes = herd()
+    claimed = [seeds.pixels_of(box, picture) for box in boxes]
+    found = {
+        k: seeds.mask_of_box(picture, box, look, PATCH, GRID, np.any(claimed[:k] + claimed[k + 1 :], axis=0))
+        for k, box in enumerate(boxes)
+    }
+    found = seeds.apart(found, dict(enumerate(boxes)))
+    assert min(overlap(found[k], body) for k, body in enumerate(bodies)) > 0.75
+    assert max(overlap(found[k], bodies[k - 1]) for k in range(3)) < 0.1
+
+
+def test_points_on_animals_that_touch_share_them_out() -> None:
+    picture, first = scene(120, 100, 80, 50)
+    other, second = scene(198, 100, 80, 50, seed=1)
+    picture[second] = other[second]
+    picture[first | second] = (190, 120, 60)
+    points = {0: (160.0, 125.0, 0.0, 0.0), 1: (238.0, 125.0, 0.0, 0.0)}
+    pixels = {k: seeds.pixels_of(place, picture) for k, place in points.items()}
+    found = {k: seeds.mask_of_point(picture, *place[:2], look, PATCH, GRID, pixels[1 - k]) for k, place in points.items()}
+    found = seeds.apart(found, points)
+    assert overlap(found[0], first) > 0.7 and overlap(found[1], second) > 0.7
+    assert not (found[0] & found[1]).any()
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.lists(st.tuples(*[st.integers(0, 30)] * 2, *[st.integers(1, 25)] * 2), min_size=1, max_size=4), st.booleans())
+def test_no_pixel_belongs_to_two(boxes: list[tuple[int, int, int, int]], drawn: bool) -> None:
+    view = np.zeros((40, 50, 3), np.uint8)
+    found = {k: seeds.pixels_of(box, view) for k, box in enumerate(boxes)}
+    places = {k: box for k, box in enumerate(boxes) if not (drawn and k == 0)}
+    out = seeds.apart(found, places)
+    assert list(out) == sorted(found) and all(mask.any() for mask in out.values())
+    assert (np.any(list(out.values()), axis=0) == np.any(list(found.values()), axis=0)).all()
+    whole = {k for k, mask in out.items() if (mask == found[k]).all()}
+    for k, j in itertools.combinations(out, 2):
+        assert not (out[k] & out[j]).any() or k in whole or j in whole
+    if drawn:
+        assert (out[0] == found[0]).all()
