@@ -1,0 +1,1 @@
+"""Scores by published definitions: masks (`davis`) and identities (`identity`) against annotated truth."""
