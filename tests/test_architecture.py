@@ -20,7 +20,7 @@ LAYERS = (
     ("models",),
     ("track",),
     ("crops",),
-    ("actions", "attention"),
+    ("actions", "attention", "evaluate"),
     ("groups",),
     ("report",),
     ("run",),
