@@ -172,9 +172,8 @@ def read_labels(path: Path) -> Labels:
 
     try:
         with Image.open(path) as image:
-            if image.mode not in ("P", "L", "1"):
-                image = image.convert("L") if image.mode in ("RGB", "RGBA") else image
-            palette, labels = image.mode == "P", np.asarray(image)
+            palette = image.mode == "P"
+            labels = np.asarray(image.convert("L") if image.mode in ("RGB", "RGBA") else image)
     except (OSError, ValueError, Image.DecompressionBombError):
         raise FoveateError("not a picture", file=path, remedy="put the file of the data set there again") from None
     if labels.ndim != 2 or labels.dtype not in (np.uint8, np.bool_):
@@ -193,12 +192,16 @@ def read_folder(folder: Path, names: Sequence[str] = ()) -> Iterator[Footage]:
     pictures, annotations = (folder / kind / "480p" for kind in ("JPEGImages", "Annotations"))
     for part in (pictures, annotations):
         if not part.is_dir():
-            raise FoveateError("there is no such folder", file=part, remedy="name the folder that holds JPEGImages and Annotations")
+            raise FoveateError(
+                "there is no such folder", file=part, remedy="name the folder that holds JPEGImages and Annotations"
+            )
     known = sorted(path.name for path in annotations.iterdir() if path.is_dir())
     for name in names or known:
         images, masks = sorted((pictures / name).glob("*.jpg")), sorted((annotations / name).glob("*.png"))
         if not images:
-            raise FoveateError(f"sequence {name!r} has no pictures", file=pictures / name, remedy=f"there are: {', '.join(known)}")
+            raise FoveateError(
+                f"sequence {name!r} has no pictures", file=pictures / name, remedy=f"there are: {', '.join(known)}"
+            )
         missing = sorted({path.stem for path in images} ^ {path.stem for path in masks})
         if missing:
             raise FoveateError(
