@@ -16,7 +16,7 @@ from foveate.project import Project
 from foveate.report.sources import Sources, collect
 from foveate.store import Artefact, write_text
 
-VERSION = 2
+VERSION = 3
 PAGE = "index.html"
 
 

@@ -29,6 +29,24 @@
     svg.addEventListener("pointerleave", () => { cursor.hidden = tip.hidden = true; });
   }
 
+  for (const place of document.querySelectorAll(".click")) {
+    const picture = place.querySelector("img"), said = place.nextElementSibling, here = document.createElement("span");
+    const command = said.textContent;
+    here.className = "here"; here.hidden = true;
+    place.append(here);
+    picture.addEventListener("click", (event) => {
+      const box = picture.getBoundingClientRect();
+      const across = (event.clientX - box.left) / box.width, down = (event.clientY - box.top) / box.height;
+      const at = [Math.min(+place.dataset.width - 1, Math.floor(across * place.dataset.width)), Math.min(+place.dataset.height - 1, Math.floor(down * place.dataset.height))];
+      said.textContent = command.replace(/X,Y(?='?\s*$)/, at.join(","));
+      here.hidden = false;
+      here.style.cssText = `left:${100 * across}%;top:${100 * down}%`;
+      const range = document.createRange();
+      range.selectNodeContents(said);
+      getSelection().removeAllRanges(); getSelection().addRange(range);
+    });
+  }
+
   for (const table of document.querySelectorAll("table[data-sort]")) {
     const heads = [...table.tHead.rows[table.tHead.rows.length - 1].cells], body = table.tBodies[0];
     heads.forEach((head, column) => {

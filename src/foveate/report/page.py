@@ -12,6 +12,7 @@ from markupsafe import Markup
 
 from foveate.project import Project
 from foveate.report import (
+    absences,
     attention,
     comparison,
     ethograms,
@@ -22,6 +23,7 @@ from foveate.report import (
     quality,
     scores,
     sheets,
+    track_quality,
     tracks,
 )
 from foveate.report.sources import Notes, Problem, Sources
@@ -75,7 +77,8 @@ def build(project: Project, name: str, sources: Sources, progress: Callable[[int
         if isinstance(found, Problem):
             sheet.problem = found
         progress(done + 1, total)
-    problems["track"] = [p for p in notes.problems if p.where.startswith("track of ")]
+    judged = track_quality.judge(project, followed, sources, notes)
+    problems["track"] = [p for p in notes.problems if p.where.startswith(("track of ", "doubtful "))]
 
     behaviours, truth = ethograms.load_truth(project, notes, sources)
     problems["predict"] = [p for p in notes.problems if p.where == "labels"]
@@ -101,6 +104,12 @@ def build(project: Project, name: str, sources: Sources, progress: Callable[[int
         "problems": problems,
         "sheets": pictured,
         "strips": [s for s in followed if s not in pictured],
+        "judged": judged,
+        "signs": [
+            (sign, words)
+            for sign, words in absences.KEY.items()
+            if any(mark.sign == sign for sheet in followed for f in sheet.followed for mark in f.marks)
+        ],
         "squares": any(sources.has("crop", s.video) for s in pictured),
         "tracks_text": _tracks_text(followed, pictured),
         "scores": scored.main,
@@ -320,6 +329,7 @@ def render(context: dict[str, Any]) -> str:
         "count": lambda value: "–" if value is None else f"{value:,}".replace(",", "\u202f"),
         "fixed": lambda value, digits: f"{value:.{digits}f}",
         "signed": signed,
+        "clock": figures.clock,
         "breakable": lambda name: Markup("_<wbr>").join(str(name).split("_")),
         "tint": lambda place: "rgb({} {} {})".format(*sheets.TINTS[place % len(sheets.TINTS)]),
     }

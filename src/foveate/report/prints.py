@@ -15,6 +15,7 @@ from typing import Any
 from foveate.groups.figure import UNDATED, save, style
 from foveate.report import ethograms, figures, quality, scores, tracks
 from foveate.report.sources import Sources
+from foveate.report.track_quality import track_tables
 from foveate.schema import FoveateError
 from foveate.store import Artefact, write_aside, write_text
 
@@ -22,6 +23,12 @@ COLOURS = ("#0072b2", "#d87a00", "#009e73", "#c973a8", "#d1492a", "#4a2c12", "#a
 """``--b0`` to ``--b9`` of style.css, on white."""
 
 _INK, _MUTED, _FAINT, _TRUTH = "#1d2024", "#5b626c", "#e3e1da", "#33383f"
+_STATES = {
+    "sure": ("#9fb4c4", "seen"),
+    "uncertain": ("#e3a72f", "uncertain"),
+    "lost": ("#c2411c", "lost"),
+    "absent": (_FAINT, "absent"),
+}
 _WIDTH, _TALLEST = 7.2, 9.6  # inches: the text of a page
 _LANE, _HEAD = 0.105, 0.36  # inches: height of a behaviour in an ethogram, and of what stands around it
 _LEFT = 1.15  # inches for names
@@ -202,18 +209,24 @@ def _scores(folder: Path, scored: scores.Main) -> None:
 
 
 def _tracks(folder: Path, followed: Sequence[tracks.Sheet]) -> None:
-    """Share of analysed frames with the animal seen, per video."""
+    """Share of analysed frames with the animal seen, uncertain, lost and absent, per video."""
     tall, wide = 0.13, _WIDTH - _LEFT - 0.6
-    figure, axis = _canvas(_WIDTH, 0.4 + tall * len(followed))
+    figure, axis = _canvas(_WIDTH, 0.55 + tall * len(followed))
     bottom = 0.05 + tall * len(followed)
     for row, sheet in enumerate(followed):
         top = 0.05 + row * tall
         axis.text(_LEFT - 0.06, top + tall / 2, sheet.video, fontsize=5.5, ha="right", va="center", color=_INK)
-        _bar(axis, _LEFT, top + 0.02, wide * sheet.share_seen, tall - 0.04, COLOURS[0], 0.8)
+        left = _LEFT
+        for kind, (colour, _) in _STATES.items():
+            width = wide * sum(counts[kind] for counts in sheet.animals.values()) / max(1, sheet.frames)
+            _bar(axis, left, top + 0.02, width, tall - 0.04, colour, 1.0)
+            left += width
         axis.text(_LEFT + wide + 0.06, top + tall / 2, f"{100 * sheet.share_seen:.1f} %", fontsize=5.5, va="center")
-    axis.text(
-        _LEFT + wide / 2, bottom + 0.1, "analysed frames in which the animal was seen", fontsize=6.5, ha="center", va="top"
-    )
+    axis.text(_LEFT + wide / 2, bottom + 0.1, "share of the analysed frames; number: seen", fontsize=6.5, ha="center", va="top")
+    for place, (colour, words) in enumerate(_STATES.values()):
+        left = _LEFT + wide * (0.1 + 0.22 * place)
+        _bar(axis, left, bottom + 0.3, 0.16, 0.08, colour, 1.0)
+        axis.text(left + 0.22, bottom + 0.34, words, fontsize=6, va="center", color=_INK)
     save(figure, folder / "tracks.svg")
 
 
@@ -293,14 +306,8 @@ def _tables(
         ]
         columns = ["subject", "group", "videos", "behaviour", "seconds", "seen_seconds", "share"]
         _csv(target, "time_budgets.csv", pd.DataFrame(rows, columns=columns))
-    if followed:
-        lines = [
-            (sheet.video, sheet.group, f.view, f.subject, sheet.how, f.frames, f.seen, f.share_seen)
-            for sheet in followed
-            for f in sheet.followed
-        ]
-        columns = ["video", "group", "view", "subject", "followed_by", "analysed_frames", "seen_frames", "share_seen"]
-        _csv(target, "tracks.csv", pd.DataFrame(lines, columns=columns))
+    for name, table in track_tables(followed).items():
+        _csv(target, name, table)
 
 
 def _csv(target: Artefact, name: str, table: Any) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -11,9 +11,12 @@ import numpy as np
 import pandas as pd
 
 from foveate.project import Project, Video
-from foveate.report import figures, sheets
+from foveate.report import absences, doubts, figures, sheets
 from foveate.report.sources import Notes, Problem, Sources
+from foveate.report.traces import Trace, traces
 from foveate.schema import SEEN, SEGMENT, FoveateError, State
+from foveate.track import events
+from foveate.track.questions import Question, questions
 
 if TYPE_CHECKING:
     from foveate.timeline import Analysed
@@ -43,12 +46,50 @@ class Followed:
     seen: int  # frames
     strip: Mapping[str, str]  # class -> path data
     prompts: list[float]  # percent of the width
-    lost: list[tuple[str, str]]  # clock times
-    lost_more: int
+    counts: Mapping[str, int]  # state -> frames
+    marks: list[absences.Mark]
+    traces: list[Trace]
+    unseen: list[absences.Unseen]
+    doubts: list[doubts.Doubt]
 
     @property
     def share_seen(self) -> float:
         return self.seen / self.frames if self.frames else 0.0
+
+    def share(self, state: str) -> float:
+        return self.counts.get(state, 0) / self.frames if self.frames else 0.0
+
+    @property
+    def lost(self) -> list[tuple[str, str]]:
+        """Clock times of the three longest times in which it was lost, in order."""
+        own = [one for one in self.unseen if one.state == State.LOST]
+        return [(figures.clock(one.start), figures.clock(one.stop)) for one in longest(own, 3)]
+
+    @property
+    def lost_more(self) -> int:
+        return sum(one.state == State.LOST for one in self.unseen) - len(self.lost)
+
+
+def longest(found: Iterable[absences.Unseen], at_most: int) -> list[absences.Unseen]:
+    """The longest ones, in the order in which they were given."""
+    every = list(found)
+    kept = sorted(range(len(every)), key=lambda k: (-every[k].seconds, k))[:at_most]
+    return [every[k] for k in sorted(kept)]
+
+
+@dataclass(frozen=True)
+class Animal:
+    """What one subject's frames are, over all its videos; where several views show it, the best of them counts."""
+
+    subject: str
+    videos: int
+    frames: int
+    counts: Mapping[str, int]  # sure, uncertain, lost, absent -> frames
+    lost: int  # times, in single views
+    longest: float  # seconds of the longest of them
+
+    def share(self, kind: str) -> float:
+        return self.counts.get(kind, 0) / self.frames if self.frames else 0.0
 
 
 @dataclass
@@ -62,6 +103,9 @@ class Sheet:
     followed: list[Followed]
     frames: int  # analysed frames times subjects
     seen: int  # of them with the subject seen in at least one view
+    animals: Mapping[str, Mapping[str, int]] = field(default_factory=dict)  # subject -> sure, uncertain, lost, absent -> frames
+    events: list[events.Event] = field(default_factory=list)
+    questions: list[Question] = field(default_factory=list)
     captions: list[str] = field(default_factory=list)  # clock time of each picture
     states: dict[str, list[list[str]]] = field(default_factory=dict)  # view -> per picture the states that are not "tracked"
     pictures: dict[str, list[sheets.Thumbnail]] = field(default_factory=dict)
@@ -94,24 +138,71 @@ def choose(found: list[Sheet], at_most: int = SHEETS) -> list[Sheet]:
     return [found[i] for i in sorted({*worst, *spread})]
 
 
+_COLUMNS = ("view", "subject", "frame", "time", "state", "x", "y", "w", "h", "score", "identity_score", "area")
+
+
 def _sheet(project: Project, video: Video, sources: Sources) -> Sheet:
     from foveate import timeline
 
-    table = _rows(sources, video)
+    table = _rows(sources, video, _COLUMNS)
+    artefact = sources.get("track", video.name)
+    happened = events.read(artefact)
     analysed = timeline.analysed(project, video)
     duration = float(analysed.time[-1] + analysed.duration[-1]) if len(analysed.frame) else 0.0
     tints = {subject: i for i, subject in enumerate(sorted(table["subject"].unique()))}
     followed = [
-        _followed(str(view), str(subject), tints[subject], rows, analysed, duration)
+        _followed(video, str(view), str(subject), tints[subject], rows, happened, analysed, duration)
         for (view, subject), rows in table.groupby(["view", "subject"], sort=True)
     ]
     order = {name: k for k, name in enumerate(project.config.views)}
     followed.sort(key=lambda track: (order.get(track.view, 0), track.subject))
-    facts = sources.get("track", video.name).facts()
-    anywhere = table["state"].isin(SEEN).groupby([table["subject"], table["frame"]]).any()
+    best = table["state"].map(_BEST).groupby([table["subject"], table["frame"]]).min()
+    animals = {
+        str(subject): {kind: int((own == place).sum()) for place, kind in enumerate(_KIND)}
+        for subject, own in best.groupby(level=0, sort=True)
+    }
     return Sheet(
-        video.name, video.group, duration, how(project, facts), followed, frames=len(anywhere), seen=int(anywhere.sum())
+        video.name,
+        video.group,
+        duration,
+        how(project, artefact.facts()),
+        followed,
+        frames=len(best),
+        seen=sum(counts[kind] for counts in animals.values() for kind in ("sure", "uncertain")),
+        animals=animals,
+        events=happened,
+        questions=questions(project, video, artefact),
     )
+
+
+_KIND = ("sure", "uncertain", "lost", "absent")
+_BEST = {State.UNCERTAIN.value: 1, State.LOST.value: 2, State.ABSENT.value: 3} | {
+    state.value: 0 for state in (State.PROMPTED, State.TRACKED, State.INTERPOLATED)
+}
+
+
+def animals(found: Sequence[Sheet]) -> list[Animal]:
+    """Every subject of the study, by name."""
+    out = []
+    for name in sorted({subject for sheet in found for subject in sheet.animals}):
+        own = [sheet for sheet in found if name in sheet.animals]
+        counts = {kind: sum(sheet.animals[name][kind] for sheet in own) for kind in _KIND}
+        times = [
+            one.seconds
+            for sheet in own
+            for track in sheet.followed
+            for one in track.unseen
+            if one.subject == name and one.state == State.LOST
+        ]
+        out.append(Animal(name, len(own), sum(counts.values()), counts, len(times), max(times, default=0.0)))
+    return out
+
+
+def unseen(found: Sequence[Sheet]) -> list[absences.Unseen]:
+    """Every time in which a subject was lost or absent, by video and time."""
+    return [
+        one for sheet in found for one in sorted((u for f in sheet.followed for u in f.unseen), key=lambda u: (u.start, u.view))
+    ]
 
 
 _STARTED = {"click": "a click", "box": "a box", "mask": "a mask", "saliency": "what stands out", "motion": "what moves"}
@@ -135,14 +226,22 @@ def _rows(
     return rows
 
 
-def _followed(view: str, subject: str, tint: int, rows: pd.DataFrame, analysed: Analysed, duration: float) -> Followed:
+def _followed(
+    video: Video,
+    view: str,
+    subject: str,
+    tint: int,
+    rows: pd.DataFrame,
+    happened: Sequence[events.Event],
+    analysed: Analysed,
+    duration: float,
+) -> Followed:
     rows = rows.sort_values("frame")
+    own = absences.concerning(happened, view, subject)
     state = rows["state"].to_numpy(dtype=object)
     start = rows["time"].to_numpy(dtype=np.float64)
     lasts = analysed.duration[np.searchsorted(analysed.frame, rows["frame"].to_numpy())]
     kinds = rows["state"].map(_KINDS).to_numpy(dtype=object)
-    lost = figures.stretches(kinds, "lost", start, lasts)
-    shown = sorted(sorted(lost, key=lambda i: i[0] - i[1])[:3])
     return Followed(
         view=view,
         subject=subject,
@@ -154,8 +253,11 @@ def _followed(view: str, subject: str, tint: int, rows: pd.DataFrame, analysed: 
             for kind in ("seen", "filled", "unsure", "lost")
         },
         prompts=[100 * t / duration for t in start[state == State.PROMPTED.value][:50]] if duration else [],
-        lost=[(figures.clock(a), figures.clock(b)) for a, b in shown],
-        lost_more=len(lost) - len(shown),
+        counts={one.value: int((state == one.value).sum()) for one in State},
+        marks=absences.marks(own, duration),
+        traces=traces(rows, duration),
+        unseen=absences.unseen((video.name, video.group, view, subject), state, start, lasts, own),
+        doubts=doubts.of_subject((video.name, view, subject), rows, tint, duration),
     )
 
 

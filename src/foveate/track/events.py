@@ -73,6 +73,8 @@ def read(target: Artefact) -> list[Event]:
     Raises:
         FoveateError: the file is damaged.
     """
+    if FILE in (target.record() or {"files": ()})["files"]:
+        target.checked(FILE)
     return _read(target, FILE) if target.has(FILE) else []
 
 
