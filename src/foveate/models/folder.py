@@ -7,7 +7,7 @@ import json
 import re
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from foveate.schema import FoveateError
 from foveate.store import file_sha256
@@ -15,8 +15,12 @@ from foveate.store import file_sha256
 if TYPE_CHECKING:
     from torch import nn
 
+Colours: TypeAlias = tuple[tuple[float, ...], tuple[float, ...]]
+"""Mean and standard deviation of each colour, of values 0..1."""
+
 _WANTED = ("config.json", "preprocessor_config.json", "processor_config.json", "model.safetensors", "model-*.safetensors")
 _INDEX = "model.safetensors.index.json"
+IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
 
@@ -104,6 +108,25 @@ def read_json(path: Path) -> dict[str, Any] | None:
     if not isinstance(value, dict):
         raise FoveateError("expected a JSON object", file=path, remedy="copy the model folder again")
     return value
+
+
+def colours(folder: Path) -> Colours | None:
+    """Mean and standard deviation that the model was trained with, if the folder says.
+
+    Raises:
+        FoveateError: they are not three numbers each.
+    """
+    for name in ("preprocessor_config.json", "processor_config.json"):
+        found = read_json(folder / name) or {}
+        found = found.get("image_processor", found)
+        if "image_mean" in found and "image_std" in found:
+            mean, std = (tuple(float(v) for v in found[key]) for key in ("image_mean", "image_std"))
+            if len(mean) != 3 or len(std) != 3 or min(std) <= 0:
+                raise FoveateError(
+                    "image_mean and image_std must be three numbers each", file=folder / name, remedy="correct the file"
+                )
+            return mean, std
+    return None
 
 
 def open_model(model_class: Any, folder: Path, unused: tuple[str, ...] = (), **options: Any) -> nn.Module:

@@ -12,18 +12,17 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from foveate.models import folder as folders
 from foveate.models import handcrafted, imgfocus
+from foveate.models.folder import IMAGENET, Colours
 from foveate.schema import LAYERS, FoveateError
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
-_Colours: TypeAlias = tuple[tuple[float, ...], tuple[float, ...]]
-_IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 _HALF = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 _CLIP = ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
 
@@ -34,7 +33,7 @@ class _Family:
 
     model: str  # class name
     norm: str  # attribute of the final LayerNorm
-    colours: _Colours  # mean and std where the folder does not say
+    colours: Colours  # mean and std where the folder does not say
     normed: bool = True  # last_hidden_state has been through the norm
     whole: str = "token"  # the vector of the whole picture: CLS token, attention pooling, or mean where there is neither
     interpolate: bool = False  # positions are interpolated only when asked
@@ -44,13 +43,13 @@ class _Family:
 
 _NO_POOLER = (("add_pooling_layer", False),)
 _FAMILIES = {
-    "dinov2": _Family("Dinov2Model", "layernorm", _IMAGENET),
-    "dinov2_with_registers": _Family("Dinov2WithRegistersModel", "layernorm", _IMAGENET),
-    "dinov3_vit": _Family("DINOv3ViTModel", "norm", _IMAGENET),
+    "dinov2": _Family("Dinov2Model", "layernorm", IMAGENET),
+    "dinov2_with_registers": _Family("Dinov2WithRegistersModel", "layernorm", IMAGENET),
+    "dinov3_vit": _Family("DINOv3ViTModel", "norm", IMAGENET),
     "vit": _Family("ViTModel", "layernorm", _HALF, interpolate=True, options=_NO_POOLER),
-    "vit_msn": _Family("ViTMSNModel", "layernorm", _IMAGENET, interpolate=True),
-    "deit": _Family("DeiTModel", "layernorm", _IMAGENET, interpolate=True, options=_NO_POOLER),
-    "ijepa": _Family("IJepaModel", "layernorm", _IMAGENET, whole="mean", interpolate=True, options=_NO_POOLER),
+    "vit_msn": _Family("ViTMSNModel", "layernorm", IMAGENET, interpolate=True),
+    "deit": _Family("DeiTModel", "layernorm", IMAGENET, interpolate=True, options=_NO_POOLER),
+    "ijepa": _Family("IJepaModel", "layernorm", IMAGENET, whole="mean", interpolate=True, options=_NO_POOLER),
     "clip": _Family("CLIPVisionModel", "post_layernorm", _CLIP, normed=False, interpolate=True),
     "siglip": _Family("SiglipVisionModel", "post_layernorm", _HALF, whole="pool", interpolate=True),
     "siglip2": _Family("Siglip2VisionModel", "post_layernorm", _HALF, whole="pool", flat=True),
@@ -240,7 +239,7 @@ def load_backbone(model: str, device: torch.device | None = None, depth: float =
 
     module = folders.open_model(getattr(transformers, family.model), folder, _UNUSED, **dict(family.options))
     _keep(module, depth)
-    return _backbone(model, module.to(device), family, device, _colours(folder) or family.colours)
+    return _backbone(model, module.to(device), family, device, folders.colours(folder) or family.colours)
 
 
 def has_cls(model: str) -> bool:
@@ -300,21 +299,6 @@ def _backbone(
     return Backbone(
         name, patch, config.hidden_size, device, colours[0], colours[1], forward, module, cls=family.whole == "token"
     )
-
-
-def _colours(folder: Path) -> _Colours | None:
-    """Mean and standard deviation that the model was trained with, if the folder says."""
-    for name in ("preprocessor_config.json", "processor_config.json"):
-        found = folders.read_json(folder / name) or {}
-        found = found.get("image_processor", found)
-        if "image_mean" in found and "image_std" in found:
-            mean, std = (tuple(float(v) for v in found[key]) for key in ("image_mean", "image_std"))
-            if len(mean) != 3 or len(std) != 3 or min(std) <= 0:
-                raise FoveateError(
-                    "image_mean and image_std must be three numbers each", file=folder / name, remedy="correct the file"
-                )
-            return mean, std
-    return None
 
 
 def _forward(module: Any, family: _Family, patch: int, pixels: Tensor, layers: tuple[str, ...]) -> dict[str, Tokens]:

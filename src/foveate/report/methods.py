@@ -62,6 +62,15 @@ def _tracking(project: Project, followed: list[tracks.Sheet]) -> str:
     start = "; ".join(f"started {words[text]} in {_count(n, 'video')}" for text, n in how.most_common())
     if track.method == "motion":
         return "Animals were found as what moves before a fixed camera."
+    if track.method == "sam2":
+        said = "four random pixels of the mask and its box" if track.overlap == "points_and_box" else "the box of the mask"
+        memory = (
+            "one memory from the first prompt to the end"
+            if track.mode == "streaming"
+            else f"chunks of 500 analysed frames and five more, in which {said}, padded by a tenth of its sides, prompt the next chunk"
+        )
+        size = f", shown at {track.image_size} × {track.image_size} pixels" if track.image_size else ""
+        return f"Each animal was followed by the video model of SAM 2 ({track.model}{size}; {memory}; {start})."
     return (
         f"Each animal was followed by label propagation over the patch tokens of a vision transformer ({track.model}, short side "
         f"{track.short_side} pixels, the first and {track.context} recent frames, radius {track.radius} patches, the {track.topk} nearest "

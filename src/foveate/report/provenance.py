@@ -192,7 +192,7 @@ def _software(project: Project, sources: Sources) -> list[tuple[str, str]]:
 
 def _tracker(project: Project) -> str:
     track = project.config.track
-    return f"{track.method} with {track.model}" if track.method == "propagate" else track.method
+    return track.method if track.method == "motion" else f"{track.method} with {track.model}"
 
 
 def _weights(artefact: Artefact) -> str:
@@ -235,5 +235,10 @@ def _cite(project: Project) -> list[str]:
         cite.append(
             "Caron M. et al., Emerging Properties in Self-Supervised Vision Transformers, ICCV 2021, and Jabri A., Owens A., Efros A., "
             "Space-Time Correspondence as a Contrastive Random Walk, NeurIPS 2020 (label propagation, the tracker)."
+        )
+    if project.config.track.method == "sam2":
+        cite.append(
+            f"Ravi N. et al., SAM 2: Segment Anything in Images and Videos, 2024, arXiv:2408.00714 (the tracker), and its weights "
+            f"({project.config.track.model}), in the way its authors ask for."
         )
     return cite

@@ -1,7 +1,7 @@
 """Stage ``track``: where each subject is, in every analysed frame of every view.
 
-``propagate`` follows what a person pointed at (or what stands out, where nobody did); ``motion`` finds what moves before a fixed camera.
-Both write the same rows. Nothing here opens a model or a video before `run`.
+``propagate`` and ``sam2`` follow what a person pointed at (or what stands out, where nobody did); ``motion`` finds what moves before a
+fixed camera. All write the same rows. Nothing here opens a model or a video before `run`.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def artefact(project: Project, video: Video) -> Artefact:
         "prompts": stamps(project, prompts),
     }
     parents = {"timeline": timeline.artefact(project, video).stamp}
-    if config.track.method == "propagate":
+    if config.track.method != "motion":
         from foveate.models.pretrained import model_of, weights_hash
 
         settings["track"] = config.track.relevant()
@@ -62,6 +62,13 @@ def run(project: Project, video: Video, progress: Progress = silent) -> Artefact
             file=project.stage_folder("timeline", video.name),
             remedy="run `foveate run`",
         )
+    if project.config.track.method != "motion":
+        from foveate.models.pretrained import fetch_weights, model_of
+
+        fetch_weights(model_of(project.folder, project.config.track.model))
+        target = artefact(project, video)  # a model that had to be fetched has its final hash only now
+        if target.complete():
+            return target
     from foveate.track.scene import STATE, Scene
 
     target.begin()
@@ -74,6 +81,8 @@ def run(project: Project, video: Video, progress: Progress = silent) -> Artefact
                 remedy=f"remove its rows, or set `track: {{method: propagate}}` in {CONFIG}",
             )
         from foveate.track.motion import follow
+    elif project.config.track.method == "sam2":
+        from foveate.track.sam2 import follow
     else:
         from foveate.track.passes import follow
     facts = follow(scene, progress)

