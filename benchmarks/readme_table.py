@@ -52,15 +52,37 @@ def demo_rows(demo: Any) -> list[tuple[str, str, str]]:
     ]
 
 
-def davis_rows() -> list[tuple[str, str, str]]:
+def tracking_rows() -> list[tuple[str, str, str]]:
+    """All of tracker `propagate`."""
     cells = [json.loads(path.read_text()) for path in sorted((RESULTS / "davis_propagation").glob("*.json"))]
     rows = []
     for half, title in (("tuned", "DAVIS 2016, the half it was tuned on"), ("reported", "DAVIS 2016, the other half")):
         own = [one for one in cells if one["half"] == half]
         if own:
-            names = ", ".join(f"{one['sequence']} {one['J']:.2f}" for one in own)
-            means = ", ".join(f"{np.mean([one[key] for one in own]):.2f}" for key in ("J", "share"))
-            rows.append((f"{title} ({names}): mean J, share in crop", means, "`davis_propagation.py`"))
+            names = ", ".join(f"{one['sequence']} {one['J']['mean']:.2f} {one['F']['mean']:.2f}" for one in own)
+            means = [float(np.mean([one[key]["mean"] for one in own])) for key in "JF"]
+            share = float(np.mean([one["share"] for one in own]))
+            values = ", ".join(f"{value:.2f}" for value in (*means, sum(means) / 2, share))
+            rows.append(
+                (f"`propagate`, {title} (J and F: {names}): J, F, J&F, share in crop", values, "`davis_propagation.py`")
+            )
+    cells = [json.loads(path.read_text()) for path in sorted((RESULTS / "composite").glob("*.json"))]
+    for half, title in (("tuned", "subjects it was tuned on"), ("reported", "the other subjects")):
+        for prompt in ("mask", "click"):
+            own = [one for one in cells if (one["half"], one["prompt"]) == (half, prompt)]
+            if own:
+                values = ", ".join(f"{one['subject']} {100 * one['good']:.1f} %" for one in own) + "; "
+                values += f"{sum(one['marked_within_1_s'] for one in own)} of {sum(one['ends_of_absences'] for one in own)}; "
+                values += f"{sum(one['wrong_subject_frames'] for one in own)}; {sum(one['asked'] for one in own)}"
+                what = f"`propagate`, composites of 10 minutes, {title}, from one {prompt}: present frames with IoU > .5; ends of absences "
+                rows.append((what + "marked within 1 s; frames on another subject; questions asked", values, "`composite.py`"))
+    if long := cell("tracking_long"):
+        memory = long["rss_anon"]
+        what = f"`propagate`, composite of {long['minutes'] / 60:g} hours tracked once, {long['short_side']} px: growth of memory; IoU > .5"
+        rows.append((what, f"{memory['growth_mb']:.0f} MB; {100 * long['good']:.1f} %", "`tracking_long.py`"))
+    if kill := cell("tracking_kill"):
+        what = f"`propagate`, a video of 60 s killed {len(kill['kills'])} times while it is tracked: same bytes as undisturbed"
+        rows.append((what, "yes" if kill["identical"] else "no", "`tracking_kill.py`"))
     return rows
 
 
@@ -173,7 +195,7 @@ def study_rows() -> list[tuple[str, str, str]]:
 
 def main() -> None:
     demo = cell("demo")
-    rows = (demo_rows(demo) if demo else []) + davis_rows() + other_rows() + study_rows()
+    rows = (demo_rows(demo) if demo else []) + tracking_rows() + other_rows() + study_rows()
     about = demo["about"] if demo else {"date": "several days", "machine": "see the cells"}
     text = f"All figures are of {about['date']}, {about['machine']}; "
     text += "`benchmarks/results/` holds the cells with versions, commits and commands.\n\n"
