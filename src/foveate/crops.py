@@ -66,7 +66,7 @@ def geometry(boxes: Boxes, time: NDArray[np.float64], run: NDArray[np.int64], vi
     Args:
         boxes: [N, 4] tight mask boxes in view pixels.
         time: [N] seconds, increasing.
-        run: [N] equal for rows without a gap between them; smoothing does not reach across gaps.
+        run: [N] equal for rows without a gap or a cut between them; smoothing does not reach across.
         view: its size limits the published rectangle and what of a square is picture.
         settings: mode, pad, smooth, size.
     """
@@ -203,11 +203,12 @@ def _jobs(tracks: Artefact, parts: list[str], k: int, views: dict[str, View], se
     jobs = []
     for view, subject in dict.fromkeys(zip(rows["view"].to_pylist(), rows["subject"].to_pylist(), strict=True)):
         own, near = _of(rows, view, subject), _of(around, view, subject)
-        x = near["x"].to_numpy()
-        seen, run = ~np.isnan(x), np.cumsum(np.isnan(x))[~np.isnan(x)]
+        x, frames = near["x"].to_numpy(), near["frame"].to_numpy()
+        shot = np.searchsorted(track.events.cuts(tracks, view), frames, side="right")
+        seen, run = ~np.isnan(x), np.cumsum(np.isnan(x) | (np.diff(shot, prepend=shot[:1]) > 0))[~np.isnan(x)]
         boxes = np.column_stack([near[name].to_numpy()[seen].astype(np.float64) for name in "xywh"])
         place = geometry(boxes, near["time"].to_numpy()[seen], run, views[view], settings)
-        frame = near["frame"].to_numpy()[seen]
+        frame = frames[seen]
         here = (frame >= own["frame"][0].as_py()) & (frame <= own["frame"][-1].as_py())
         place = Geometry(place.source[here], place.valid[here], place.rect[here], place.scale[here])
         jobs.append(_Job(f"{view}/{subject}/part-{k:05d}", views[view], own.filter(own["x"].is_valid()), place))

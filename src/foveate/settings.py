@@ -67,6 +67,12 @@ class TrackSettings(Settings):
     radius: int = Field(default=12, ge=1)  # patches a label may travel between compared frames
     topk: int = Field(default=5, ge=1)  # most similar patches that vote on a label
     temperature: float = Field(default=0.1, gt=0)  # of their votes: the smaller, the more the most similar one counts
+    # Frames that are left out: those that show nothing at all, or by the published rule (no colour channel reaches 200, or none comes down
+    # to 50), which night footage fails.
+    drop: Literal["none", "blank", "paper"] = "blank"
+    # Nothing is followed across a cut to another shot. They are seen in the pictures that are read anyway; scenedetect (pip install
+    # "foveate[shots]") reads every frame of the video for them; none: footage without cuts.
+    cuts: Literal["none", "picture", "scenedetect"] = "picture"
 
     def relevant(self) -> dict[str, Any]:
         """Without what the method does not use; the model enters by its weights' hash."""

@@ -30,7 +30,7 @@ from foveate import timeline
 from foveate.actions import embed, probe
 from foveate.actions.augment import Draw, draw, sided, swapped
 from foveate.actions.pictures import no_keys, parts_of
-from foveate.actions.windows import series_of, window_index
+from foveate.actions.windows import unbroken, window_index
 from foveate.annotations import artefact as labels_artefact
 from foveate.jobs import Progress, silent
 from foveate.models.pretrained import fetch_weights, load_backbone, model_of
@@ -160,7 +160,7 @@ def _shown(project: Project, video: Video, settings: ProbeSettings, keys: pd.Dat
     analysed = timeline.analysed(project, video).frame
     position = np.searchsorted(analysed, keys["frame"].to_numpy(np.int64))
     order = np.lexsort([position, keys["subject"].to_numpy(), keys["view"].to_numpy()])
-    series = series_of(keys.iloc[order])
+    series = unbroken(project, video, keys.iloc[order])
     views = keys["view"].tolist()
     n = len(keys)
     if settings.augment == "cached":

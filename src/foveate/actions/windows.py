@@ -2,7 +2,8 @@
 
 The window of a frame is the frame itself and ``(W - 1) / 2`` analysed frames on each side, of the same video, view and subject, in
 order of time. Where the video ends, or the subject is not seen, the nearest frame of the same unbroken stretch stands in; a window
-never reaches across a gap. (The publication says that 7 frames were best, not which ones, nor what happens at edges.)
+never reaches across a gap, or a cut to another shot. (The publication says that 7 frames were best, not which ones, nor what happens at
+edges.)
 """
 
 from __future__ import annotations
@@ -13,11 +14,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from foveate import timeline
+from foveate import timeline, track
 from foveate.actions import embed
 from foveate.project import Project, Video
 from foveate.schema import ALL_VIEWS
 from foveate.settings import ProbeSettings
+from foveate.track import events
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -61,6 +63,18 @@ def series_of(keys: pd.DataFrame) -> NDArray[np.int64]:
     return np.cumsum(new)
 
 
+def unbroken(project: Project, video: Video, keys: pd.DataFrame) -> NDArray[np.int64]:
+    """int64 ``[N]`` that changes wherever view, subject or shot does; keys of one video, sorted by view, subject and frame."""
+    shot = np.zeros(len(keys), np.int64)
+    for view in keys["view"].unique():
+        mine = (keys["view"] == view).to_numpy()
+        cuts = events.cuts(track.artefact(project, video), view)
+        shot[mine] = np.searchsorted(cuts, keys["frame"].to_numpy()[mine], side="right")
+    series = series_of(keys)
+    series[1:] += np.cumsum((series[1:] == series[:-1]) & (shot[1:] != shot[:-1]))
+    return series
+
+
 def video_windows(project: Project, video: Video, settings: ProbeSettings) -> tuple[pd.DataFrame, NDArray[np.int64], Windows]:
     """All rows of one video that have a vector, sorted by view, subject and frame.
 
@@ -79,7 +93,7 @@ def video_windows(project: Project, video: Video, settings: ProbeSettings) -> tu
     analysed = timeline.analysed(project, video).frame
     position = np.minimum(np.searchsorted(analysed, frame), max(0, len(analysed) - 1))
     assert not len(frame) or (analysed[position] == frame).all(), "vectors of frames that are not analysed"
-    index = window_index(series_of(keys), position, settings.window)
+    index = window_index(unbroken(project, video, keys), position, settings.window)
     return keys, position, Windows(vectors, index)
 
 

@@ -15,7 +15,7 @@ from foveate.store import Artefact, remembered
 from foveate.track import events
 from foveate.track.prompts import ABSENT, FOLDER, TABLE, load_prompts, stamps
 
-VERSION = 4
+VERSION = 5
 
 
 @remembered
@@ -28,7 +28,7 @@ def artefact(project: Project, video: Video) -> Artefact:
     config = project.config
     prompts = load_prompts(project, video)
     settings = {
-        "track": {"method": "motion", "short_side": config.track.short_side},
+        "track": {"method": "motion"} | config.track.model_dump(include={"short_side", "drop", "cuts"}),
         "analyse": config.analyse.relevant(),
         "views": {name: view.relevant() for name, view in config.views.items()},
         "subjects": sorted(video.subjects),

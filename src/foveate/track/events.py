@@ -12,6 +12,9 @@ import io
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
 
+import numpy as np
+from numpy.typing import NDArray
+
 from foveate.store import Artefact, damaged, write_text
 
 FILE = "events.csv"
@@ -76,6 +79,12 @@ def read(target: Artefact) -> list[Event]:
     if FILE in (target.record() or {"files": ()})["files"]:
         target.checked(FILE)
     return _read(target, FILE) if target.has(FILE) else []
+
+
+def cuts(target: Artefact, view: str) -> NDArray[np.int64]:
+    """Numbers of the frames with which a view's further shots begin, sorted; frame ``f`` is of shot ``searchsorted(cuts, f, "right")``."""
+    found = {event.frame for event in read(target) if event.kind == Kind.CUT and event.view == view}
+    return np.array(sorted(found), np.int64)
 
 
 def _write(target: Artefact, name: str, events: Iterable[Event]) -> None:

@@ -1,15 +1,16 @@
 """Tracker ``motion``: what differs from the empty scene. For a fixed camera and one subject; needs no weights and no prompt.
 
-The empty scene is the median of frames spread over the whole video. Where the subject rests so long that the median shows *it*, the
-place would later look as if something had appeared there; such ghosts are told from subjects by their outline, which is an edge in the
-median and not in the frame, and the median is mended there (as in the static-object literature, Cucchiara et al., PAMI 2003, do by flow).
+The empty scene is the median of frames spread over the whole video, or over each shot of it where there are cuts. Where the subject rests
+so long that the median shows *it*, the place would later look as if something had appeared there; such ghosts are told from subjects by
+their outline, which is an edge in the median and not in the frame, and the median is mended there (as in the static-object literature,
+Cucchiara et al., PAMI 2003, do by flow).
 A subject that never moves cannot be found.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -19,10 +20,11 @@ from numpy.typing import NDArray
 from foveate.jobs import Progress
 from foveate.masks import Mask, box
 from foveate.project import VIDEOS
-from foveate.schema import FoveateError, State
+from foveate.schema import SEGMENT, FoveateError, State
 from foveate.settings import CONFIG, View
 from foveate.track.pixels import Floats, upsample
 from foveate.track.scene import Picture, Row, Scene, cut, part_name
+from foveate.track.shots import Shots, alike, look
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -188,9 +190,11 @@ def small_size(view: View, short_side: int) -> tuple[int, int]:
     return max(1, round(view.h * zoom)), max(1, round(view.w * zoom))
 
 
-def samples_of(scene: Scene, views: dict[str, View], count: int) -> tuple[list[int], dict[str, list[Picture]]]:
-    """Up to ``count`` analysed frames spread evenly over the video, cut to each view and made small."""
-    frames = scene.analysed.frame
+def samples_of(
+    scene: Scene, views: dict[str, View], count: int, among: NDArray[np.int64] | None = None
+) -> tuple[list[int], dict[str, list[Picture]]]:
+    """Up to ``count`` analysed frames spread evenly over the video, or ``among`` some of them, cut to each view and made small."""
+    frames = scene.analysed.frame if among is None else among
     chosen = frames[np.unique(np.linspace(0, len(frames) - 1, count).round().astype(int))].tolist()
     short = scene.project.config.track.short_side
     taken: list[int] = []
@@ -212,40 +216,97 @@ def follow(scene: Scene, progress: Progress) -> dict[str, Any]:
             row=scene.video.row,
             remedy=f"set `track: {{method: propagate}}` in {CONFIG} and prompt each of them",
         )
-    views = scene.views
-    empty = {name: empty_scene(pictures) for name, pictures in samples_of(scene, views, SAMPLES)[1].items() if pictures}
     _, first, memory = scene.saved() or ("forward", 0, {})
-    last = {name: _place(memory[name]) if name in memory else None for name in views}
+    frames, pictures = samples_of(scene, scene.views, SAMPLES)
+    sides = [Side(scene, name) for name in scene.views]
+    for side in sides:
+        own = f"{side.name}/"
+        side.restore({key.removeprefix(own): value for key, value in memory.items() if key.startswith(own)})
+        side.begin(frames, pictures[side.name])
     total = len(scene.analysed)
     stream = scene.pictures(scene.analysed.frame[first * len(scene.frames(0)) :].tolist())
     for part in range(first, scene.parts):
         rows: list[Row] = []
-        pictures = itertools.islice(stream, len(scene.frames(part)))
-        for done, (frame, picture) in enumerate(pictures, part * len(scene.frames(0)) + 1):
-            rows += _rows(scene, frame, picture, empty, last)
+        for done, (frame, picture) in enumerate(
+            itertools.islice(stream, len(scene.frames(part))), part * len(scene.frames(0)) + 1
+        ):
+            rows += [side.row(frame, picture) for side in sides]
             progress(done, total)
         scene.write(part_name(part), rows)
-        scene.save("forward", part + 1, {name: _tensor(place) for name, place in last.items() if place is not None})
-    return {"prompt": "motion", "prompts": {f"{name}/{scene.subjects[0]}": "motion" for name in views}}
+        scene.happened(f"shots-{part:05d}", [event for side in sides for event in side.shots.take()])
+        scene.save("forward", part + 1, {f"{side.name}/{key}": value for side in sides for key, value in side.state().items()})
+    return {"prompt": "motion", "prompts": {f"{name}/{scene.subjects[0]}": "motion" for name in scene.views}}
 
 
-def _rows(
-    scene: Scene, frame: int, picture: Picture | None, empty: dict[str, Empty], last: dict[str, Place | None]
-) -> Iterator[Row]:
-    subject = scene.subjects[0]
-    for name, view in scene.views.items():
-        if picture is None or name not in empty:
-            yield scene.row(name, subject, frame, State.LOST)
-            continue
-        small = cut(picture, view, *small_size(view, scene.project.config.track.short_side))
-        mask, score, place = find(small, empty[name], last[name])
-        before, last[name] = last[name], place
+class Side:
+    """One view, frame after frame: its present shot, the empty scene of it, and where the subject was last seen."""
+
+    def __init__(self, scene: Scene, name: str) -> None:
+        self.scene, self.name, self.view = scene, name, scene.views[name]
+        self.shots = Shots.of(scene, name)
+        self.since = 0  # frame with which the shot began
+        self.empty: Empty | None = None
+        self.last: Place | None = None
+
+    def begin(self, frames: list[int], pictures: list[Picture]) -> None:
+        """Make the empty scene of the shot that began with ``since``, from samples of the video as far as they show that shot."""
+        if self.since:
+            frames, pictures = self._samples(SEGMENT)
+        shown, other = self._shown(frames, pictures)
+        if other is not None:  # once more, closer together, as far as the shot may last
+            first, last = np.searchsorted(self.scene.analysed.frame, (self.since, other))
+            shown, _ = self._shown(*self._samples(int(last - first)))
+        self.empty = empty_scene(shown) if shown else None
+
+    def _samples(self, reach: int) -> tuple[list[int], list[Picture]]:
+        """Of so many analysed frames from the beginning of the shot."""
+        among = self.scene.analysed.frame
+        among = among[np.searchsorted(among, self.since) :][: max(1, reach)]
+        frames, pictures = samples_of(self.scene, {self.name: self.view}, SAMPLES, among)
+        return frames, pictures[self.name]
+
+    def _shown(self, frames: list[int], pictures: list[Picture]) -> tuple[list[Picture], int | None]:
+        """Those pictures that show the same place as the first one that shows anything, and the first frame that shows another place."""
+        settings = self.scene.project.config.track
+        looks = [look(p, View(x=0, y=0, w=p.shape[1], h=p.shape[0]), settings.drop) for p in pictures]
+        there = [i for i, seen in enumerate(looks) if not seen.dropped]
+        same = [i for i in there if settings.cuts == "none" or alike(looks[there[0]], looks[i])]
+        other = next((frames[i] for i in there if i not in same), None)
+        return [pictures[i] for i in same], other
+
+    def row(self, frame: int, picture: Picture | None) -> Row:
+        subject = self.scene.subjects[0]
+        seen = None if picture is None else self.shots.look(picture)
+        if picture is None or seen is None or seen.dropped:
+            self.shots.drop(frame, seen)
+            return self.scene.row(self.name, subject, frame, State.LOST)
+        if self.shots.cuts(frame, seen):
+            self.since, self.last = frame, None
+            self.begin([], [])
+        if self.empty is None:
+            return self.scene.row(self.name, subject, frame, State.LOST)
+        small = cut(picture, self.view, *small_size(self.view, self.scene.project.config.track.short_side))
+        mask, score, place = find(small, self.empty, self.last)
+        before, self.last = self.last, place
         if mask is None:
             away = before is None or before.at_border
-            yield scene.row(name, subject, frame, State.ABSENT if away else State.LOST)
-            continue
-        full = upsample(mask.astype(np.float32), view.h, view.w) >= 0.5
-        yield scene.row(name, subject, frame, State.TRACKED if score >= SURE else State.UNCERTAIN, full, score)
+            return self.scene.row(self.name, subject, frame, State.ABSENT if away else State.LOST)
+        full = upsample(mask.astype(np.float32), self.view.h, self.view.w) >= 0.5
+        return self.scene.row(self.name, subject, frame, State.TRACKED if score >= SURE else State.UNCERTAIN, full, score)
+
+    def state(self) -> dict[str, Tensor]:
+        import torch
+
+        place = {} if self.last is None else {"place": _tensor(self.last)}
+        return {"since": torch.tensor(self.since)} | place | {f"shot/{k}": v for k, v in self.shots.state().items()}
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Continue where ``state`` was taken; ``begin`` makes the empty scene again."""
+        if "since" in state:
+            self.since = int(state["since"])
+        if "place" in state:
+            self.last = _place(state["place"])
+        self.shots.restore({k.removeprefix("shot/"): v for k, v in state.items() if k.startswith("shot/")})
 
 
 def _tensor(place: Place) -> Tensor:

@@ -24,10 +24,12 @@ from foveate.settings import View
 from foveate.store import read_parquet
 from foveate.track import seeds
 from foveate.track.auto import find_start
+from foveate.track.events import Event
 from foveate.track.pixels import to_mask
 from foveate.track.prompts import FOLDER, TABLE, Prompt, check, load_prompts, read_mask
 from foveate.track.propagate import DEPTH, Found, Propagator
 from foveate.track.scene import Picture, Row, Scene, cut
+from foveate.track.shots import Look, Shots
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -81,6 +83,7 @@ def follow(scene: Scene, progress: Progress) -> dict[str, Any]:
                 if row["frame"] < first.get((row["view"], scene.subjects.index(row["subject"])), 0)
             ]
             scene.write(_back_name(part), rows)
+            scene.happened(f"shots-back-{part:05d}", sweep.happened())
             part -= 1
             scene.save("backward", part, sweep.state())
         phase, part, memory = "forward", 0, {}
@@ -93,6 +96,7 @@ def follow(scene: Scene, progress: Progress) -> dict[str, Any]:
             have = {(row["frame"], row["view"], row["subject"]) for row in earlier}
             rows = [row for row in rows if (row["frame"], row["view"], row["subject"]) not in have] + earlier
         scene.write(scene.part_file(part), rows)
+        scene.happened(f"shots-{part:05d}", sweep.happened())
         part += 1
         scene.save("forward", part, sweep.state())
     kinds = {f"{s.view}/{scene.subjects[s.subject]}": s.kind for s in reversed(starts)}
@@ -138,6 +142,7 @@ class Sweep:
     def __init__(self, scene: Scene, starts: Sequence[Start]) -> None:
         self.scene, self.starts, self.settings = scene, starts, scene.project.config.track
         self.trackers: dict[str, Propagator] = {}
+        self.shots: dict[str, Shots] = {}
         self.stream: Iterator[tuple[int, Picture | None]] | None = None
 
     @cached_property
@@ -164,10 +169,21 @@ class Sweep:
             own = f"{i}."
             tracker.restore({key.removeprefix(own): value for key, value in memory.items() if key.startswith(own)})
             self.trackers[name] = tracker
+            self.shots[name] = Shots.of(self.scene, name)
+            self.shots[name].restore(
+                {k.removeprefix(own + "shot."): v for k, v in memory.items() if k.startswith(own + "shot.")}
+            )
 
     def state(self) -> dict[str, Tensor]:
-        trackers = enumerate(self.trackers.values())
-        return {f"{i}.{key}": value for i, tracker in trackers for key, value in tracker.state().items()}
+        found: dict[str, Tensor] = {}
+        for i, name in enumerate(self.scene.views):
+            found |= {f"{i}.{key}": value for key, value in self.trackers[name].state().items()}
+            found |= {f"{i}.shot.{key}": value for key, value in self.shots[name].state().items()}
+        return found
+
+    def happened(self) -> list[Event]:
+        """What the last part's pictures showed: cuts, and frames that were dropped."""
+        return [event for shots in self.shots.values() for event in shots.take()]
 
     def part_of(self, frame: int) -> int:
         """The part in whose time a frame, analysed or not, lies."""
@@ -214,23 +230,29 @@ class Sweep:
             return
         small: dict[str, dict[int, Picture]] = {name: {} for name in active}
         whole: dict[tuple[str, int], Picture] = {}  # prompted frames, in full
-        gone = set(frames)
+        looks: dict[tuple[str, int], Look] = {}
         for frame, picture in self._pictures(frames, backward) if active else ():
             if picture is not None:
-                gone.discard(frame)
                 for name in active:
-                    view = self.scene.views[name]
+                    view, prompted = self.scene.views[name], any((name, frame) == key[:2] for key in due)
+                    looks[name, frame] = seen = self.shots[name].look(picture)
+                    if seen.dropped and not prompted:
+                        continue
                     rows, columns = self.grid(view)
                     small[name][frame] = cut(picture, view, rows * self.backbone.patch, columns * self.backbone.patch)
-                    if any((name, frame) == key[:2] for key in due):
+                    if prompted:
                         whole[name, frame] = cut(picture, view, view.h, view.w)
         tokens = {name: self._embed(small[name]) for name in active}
         for frame in reversed(frames) if backward else frames:
             for name, view in self.scene.views.items():
-                if name not in active or frame in gone:
+                if name not in active or frame not in small[name]:
+                    if name in active:
+                        self.shots[name].drop(frame, looks.get((name, frame)))
                     for subject in range(len(self.scene.subjects)):
                         yield self._unseen(name, subject, frame)
                     continue
+                if self.shots[name].cuts(frame, looks[name, frame]):
+                    self.trackers[name].cut()
                 picture = small[name][frame]
                 here = {s: start for (v, f, s), start in due.items() if (v, f) == (name, frame)}
                 away = {s for s, start in here.items() if start.kind == "absent"}

@@ -205,6 +205,10 @@ class Propagator:
             self.recent.popleft()
         return found
 
+    def cut(self) -> None:
+        """The next frame belongs to another shot: what the recent frames say about places is of no use there."""
+        self.recent.clear()
+
     def _kept(self, prompted: list[Memory]) -> list[Memory]:
         """Of each subject's prompted frames the first and the newest."""
         keep: set[int] = set()

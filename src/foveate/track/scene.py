@@ -59,6 +59,20 @@ class Scene:
         """Sorted."""
         return tuple(sorted(self.video.subjects))
 
+    @cached_property
+    def step(self) -> float:
+        """Seconds from one analysed frame to the next, usually."""
+        return float(np.median(np.diff(self.analysed.time))) if len(self.analysed) > 1 else 0.0
+
+    @cached_property
+    def film_cuts(self) -> NDArray[np.int64]:
+        """First frames of the shots after the first one, where foveate.yaml lets `scenedetect` find them."""
+        from foveate.track.scenedetect import film_cuts
+
+        if self.project.config.track.cuts != "scenedetect":
+            return np.empty(0, np.int64)
+        return film_cuts(self.target, self.video.path, self.clock)
+
     @property
     def parts(self) -> int:
         return -(-len(self.analysed) // SEGMENT)
