@@ -36,6 +36,7 @@ from foveate.results import (
     opened,
     pictures,
     predictions,
+    questions,
     scores,
     status,
     to_xarray,
@@ -68,6 +69,7 @@ __all__ = [
     "predict",
     "predictions",
     "probe",
+    "questions",
     "report",
     "run",
     "scores",
@@ -187,6 +189,7 @@ def track(
     project: Folder = ".",
     video: Sequence[str] = (),
     prompt: Sequence[str] = (),
+    review: bool = False,
     workers: int | None = None,
     progress: bool | None = None,
 ) -> pd.DataFrame:
@@ -195,6 +198,7 @@ def track(
     Args:
         prompt: where the subject is, as ``VIDEO[:VIEW][:SUBJECT]:FRAME:X,Y`` in pixels of the view, or ``absent`` in place of X,Y: it is
             not there. It is written to prompts/prompts.csv, in place of an earlier click on the same subject in the same frame.
+        review: also write review/VIDEO.mp4, the tracks drawn into the footage, and a picture of every frame that needs a click.
 
     Returns:
         ``status``; ``tracks`` gives the tracks.
@@ -204,7 +208,18 @@ def track(
 
         for note in add_prompts(opened(project), prompt):
             warnings.warn(note, FoveateWarning, stacklevel=2)
-    return _status_after(project, "track", video, workers, progress)
+    table = _status_after(project, "track", video, workers, progress)
+    if review:
+        from foveate.jobs import Failure
+        from foveate.run import default_workers
+        from foveate.track import review as reviews
+
+        here = opened(project)
+        videos = reviews.ready(here, [one.name for one in chosen(here, video)])
+        for made in reviews.run_all(here, videos, workers or default_workers(len(videos)), _show(progress)):
+            if isinstance(made, Failure):
+                _warn(made.error)
+    return table
 
 
 def crop(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from rich.console import Console
@@ -15,6 +15,8 @@ from rich.text import Text
 from foveate.jobs import Failure
 from foveate.run import PER_VIDEO, Outcome, StageDisplay, Status
 from foveate.schema import FoveateError
+from foveate.track.prompts import ABSENT
+from foveate.track.questions import Question
 
 
 class _Console(Console):
@@ -30,6 +32,7 @@ _DOING = {
     "timeline": "reading timelines",
     "labels": "reading annotations",
     "track": "tracking",
+    "review": "drawing reviews",
     "crop": "cropping",
     "embed": "embedding",
     "probe": "training probes",
@@ -173,6 +176,30 @@ def status(found: Status, chosen: Collection[str]) -> None:
     table(["video", *columns], shown)
     notes = [_whole_note(stage, found.of_whole(stage)) for stage in found.whole]
     table(["", "state", ""], [[*item, note] for item, note in zip(found.whole.items(), notes, strict=True)])
+
+
+def questions(asked: Sequence[Question], pictures: Mapping[Question, str], folder: str = "", most: int = 20) -> None:
+    """Print where a click is needed, and the command that answers.
+
+    Args:
+        pictures: files of the frames, as far as they were written.
+        folder: of the project, where commands have to name it.
+        most: questions to print.
+    """
+    if not asked:
+        return
+    err.print(Text(f"{len(asked)} frame{'s need' if len(asked) > 1 else ' needs'} a click", style="bold"))
+    for one in asked[:most]:
+        where = " · ".join(dict.fromkeys((one.video, *((one.view,) if one.view != "full" else ()), one.subject)))
+        minutes, seconds = divmod(one.time, 60)
+        note = f": {one.note}" if one.note else ""
+        err.print(Text(f"? {where}, {int(minutes)}:{seconds:04.1f} (frame {one.frame}){note}"))
+        if one in pictures:
+            err.print(Text(f"  {pictures[one]}", style="dim"))
+        out.print(Text(one.answer(folder=folder)))
+    more = f"and {len(asked) - most} more, see --json; " if len(asked) > most else ""
+    written = "" if pictures else "; `foveate status --pictures` writes the frames to review/"
+    err.print(Text(f"  {more}replace X,Y by the place, or by {ABSENT} if it is not there{written}", style="yellow"))
 
 
 def _whole_note(stage: str, errors: Sequence[FoveateError]) -> str:

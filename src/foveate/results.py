@@ -47,8 +47,11 @@ class FoveateWarning(UserWarning):
     """A problem of one video, file or row, which did not stop the others."""
 
 
-def status(project: Folder = ".", video: Sequence[str] = ()) -> pd.DataFrame:
-    """How far every video is, and what stands in the way. Writes nothing.
+def status(project: Folder = ".", video: Sequence[str] = (), pictures: bool = False) -> pd.DataFrame:
+    """How far every video is, and what stands in the way; ``questions`` tells where a click is needed. Writes nothing else.
+
+    Args:
+        pictures: write a picture of every frame that needs a click to review/, with a scale of pixels.
 
     Returns:
         one row per video and a last one, ``(project)``, for the stages that are made once; a column per stage with ``done``, ``failed``,
@@ -58,14 +61,34 @@ def status(project: Folder = ".", video: Sequence[str] = ()) -> pd.DataFrame:
     import pandas as pd
 
     from foveate.run import status as state
+    from foveate.track.questions import open_questions
 
     here = opened(project)
     found = state(here)
+    if pictures:
+        from foveate.track.review import picture_of
+
+        for question in open_questions(here, chosen(here, video)):
+            picture_of(here, question)
     rows = {v.name: found.videos[v.name] | {"problem": _first(found.of_video(v.name))} for v in chosen(here, video)}
     whole = [error for stage in found.whole for error in found.of_whole(stage)]
     rows[WHOLE] = found.whole | {"problem": _first(whole)}
     table = pd.DataFrame.from_dict(rows, orient="index").rename_axis("video").fillna("")
     return table[[*(column for column in table if column != "problem"), "problem"]]
+
+
+def questions(project: Folder = ".", video: Sequence[str] = ()) -> pd.DataFrame:
+    """Where a tracker needs a click: one row per frame in which somebody has to say where the subject is.
+
+    Columns ``video, view, subject, frame, time, until_time`` (s; it is not known where the subject is from the one to the other), ``note``,
+    ``answer`` and ``absent``: commands that answer, X,Y to be replaced; ``track(prompt=[...])`` takes what stands behind ``--prompt``.
+    """
+    import pandas as pd
+
+    from foveate.track.questions import COLUMNS, open_questions
+
+    here = opened(project)
+    return pd.DataFrame([one.plain() for one in open_questions(here, chosen(here, video))], columns=list(COLUMNS))
 
 
 def tracks(project: Folder = ".", video: Sequence[str] = (), masks: bool = False) -> pd.DataFrame:

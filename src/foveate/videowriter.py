@@ -30,6 +30,7 @@ class VideoWriter:
         crf: quality as libx264 counts it, 0 (lossless) to 51.
         chroma: "420" (colour at half the resolution, plays everywhere) or "444".
         encoder: one of `ENCODERS`; None: the first that is installed.
+        comment: kept in the file, read back by `comment_of`.
     """
 
     def __init__(
@@ -42,11 +43,14 @@ class VideoWriter:
         crf: int = 18,
         chroma: Literal["420", "444"] = "420",
         encoder: str | None = None,
+        comment: str = "",
     ) -> None:
         import av
 
         encoder = encoder or find_encoder()
         self._container = cast(Any, av.open(str(path), "w", format="mp4"))
+        if comment:
+            self._container.metadata["comment"] = comment
         self._stream = cast(Any, self._container.add_stream(encoder, rate=rate, options=_options(encoder, crf)))
         self._stream.width, self._stream.height = width, height
         self._format = self._stream.pix_fmt = ("yuvj" if encoder == "mjpeg" else "yuv") + f"{chroma}p"
@@ -84,6 +88,18 @@ class VideoWriter:
             self.close()
         else:
             self._container.close()
+
+
+def comment_of(path: Path) -> str:
+    """The comment in a video file; nothing where there is none, or no readable file."""
+    import av
+    import av.error
+
+    try:
+        with av.open(str(path)) as container:
+            return container.metadata.get("comment", "")
+    except (av.error.FFmpegError, OSError):
+        return ""
 
 
 def find_encoder() -> str:

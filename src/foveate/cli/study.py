@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import tyro
 
-from foveate.cli.options import EVERYTHING, Wanted, print_json, stages
+from foveate.cli.options import EVERYTHING, Options, Wanted, print_json, stages
 from foveate.schema import FoveateError
 
 
@@ -16,13 +16,14 @@ def run(options: Wanted = EVERYTHING) -> int:
     return stages(options, "report")
 
 
-def track(options: Wanted = EVERYTHING, prompt: tyro.conf.UseAppendAction[tuple[str, ...]] = ()) -> int:
+def track(options: Wanted = EVERYTHING, prompt: tyro.conf.UseAppendAction[tuple[str, ...]] = (), review: bool = False) -> int:
     """Follow the subjects through the videos.
 
     Args:
         prompt: where the subject is, as VIDEO[:VIEW][:SUBJECT]:FRAME:X,Y in pixels of the view, or `absent` in place of X,Y: it is
             not there; may be repeated. It is written to prompts/prompts.csv, in place of an earlier click on the same subject in the
             same frame.
+        review: also write review/VIDEO.mp4, the tracks drawn into the footage, and a picture of every frame that needs a click.
     """
     if prompt:
         from foveate import console
@@ -31,7 +32,27 @@ def track(options: Wanted = EVERYTHING, prompt: tyro.conf.UseAppendAction[tuple[
 
         for note in add_prompts(Project.load(options.project), prompt):
             console.err.print(note, markup=False)
-    return stages(options, "track")
+    code = stages(options, "track")
+    return max(code, _review(options)) if review else code
+
+
+def _review(options: Options) -> int:
+    """Write the reviews of the chosen videos that are tracked."""
+    from foveate import console
+    from foveate.jobs import Done, Failure
+    from foveate.project import Project
+    from foveate.run import default_workers
+    from foveate.track import review
+
+    project = Project.load(options.project)
+    videos = review.ready(project, options.video)
+    made = review.run_all(project, videos, options.workers or default_workers(len(videos)), console.show)
+    console.problems([one for one in made if isinstance(one, Failure)], options.debug)
+    if not options.json:
+        for video in videos:
+            if any(isinstance(one, Done) and one.item == video.name for one in made):
+                console.out.print(str(review.path_of(project, video)), markup=False)
+    return int(any(isinstance(one, Failure) for one in made))
 
 
 def crop(options: Wanted = EVERYTHING) -> int:
@@ -134,22 +155,38 @@ def report(options: Wanted = EVERYTHING) -> int:
     return stages(options, "report")
 
 
-def status(options: Wanted = EVERYTHING) -> int:
-    """Show how far every video is, and what stands in the way."""
+def status(options: Wanted = EVERYTHING, pictures: bool = False) -> int:
+    """Show how far every video is, what stands in the way, and where somebody has to say where the animal is.
+
+    Args:
+        options: project and videos.
+        pictures: write a picture of every frame that needs a click to review/, with a scale of pixels.
+    """
     from foveate import console
     from foveate.project import Project
     from foveate.run import PER_VIDEO, plain
     from foveate.run import status as state
+    from foveate.track.questions import open_questions
+    from foveate.track.review import picture_of
 
     project = Project.load(options.project)
     found = state(project)
     chosen = {project.video(name).name for name in options.video} or set(found.videos)
     problems = [p for p in found.problems if p.item in chosen or p.stage not in PER_VIDEO]
+    asked = open_questions(project, [video for video in project.videos if video.name in chosen])
+    drawn = {one: str(picture_of(project, one)) for one in asked} if pictures else {}
     if options.json:
         first = {name: next((str(error) for error in found.of_video(name)), "") for name in chosen}
         rows = [{"video": v, "stages": stages, "problem": first[v]} for v, stages in found.videos.items() if v in chosen]
-        print_json({"videos": rows, "project": found.whole, "problems": [plain(p) for p in problems]})
+        clicks = [one.plain(_folder(options)) | ({"picture": drawn[one]} if drawn else {}) for one in asked]
+        print_json({"videos": rows, "project": found.whole, "problems": [plain(p) for p in problems], "questions": clicks})
         return 0
     console.status(found, chosen)
+    console.questions(asked, drawn, _folder(options))
     console.problems(problems, most=20)
     return 0
+
+
+def _folder(options: Options) -> str:
+    """The project as it has to be named in a command; nothing where it is the working directory."""
+    return "" if options.project.absolute() == Path.cwd() else str(options.project)

@@ -27,21 +27,6 @@ SIGNS: Mapping[Kind, str] = {
 }
 """Sign that an event is drawn with; what was filled in backwards needs none, it shows in the strip."""
 
-WORDS: Mapping[Kind, str] = {
-    Kind.DRIFT: "no longer believed",
-    Kind.REPROMPT: "found again from the last sure frames",
-    Kind.BACKWARD: "filled in backwards",
-    Kind.PROPOSAL: "found again among proposals",
-    Kind.ABSENT: "not in the picture",
-    Kind.RETURN: "came back",
-    Kind.ASK: "a click is needed",
-    Kind.CROSSING: "touched another",
-    Kind.SWAP: "identities exchanged back",
-    Kind.DOUBT: "identity in doubt",
-    Kind.CUT: "cut in the film",
-    Kind.DROPPED: "picture shows nothing",
-}
-
 KEY = {
     "lost": "no longer believed to be the animal",
     "found": "found again, or came back",
@@ -94,9 +79,7 @@ def concerning(found: Iterable[Event], view: str, subject: str) -> list[Event]:
 
 def in_words(event: Event) -> str:
     """``0:41 found again among proposals (saliency, 0.82)``."""
-    more = [event.note] if event.note else []
-    more += [f"{event.score:.2f}"] if event.score is not None else []
-    return f"{figures.clock(event.time)} {WORDS[event.kind]}" + (f" ({', '.join(more)})" if more else "")
+    return f"{figures.clock(event.time)} {event.words}"
 
 
 def marks(found: Sequence[Event], duration: float) -> list[Mark]:

@@ -22,11 +22,11 @@ from foveate.report import (
     published,
     quality,
     scores,
-    sheets,
     track_quality,
     tracks,
 )
 from foveate.report.sources import Notes, Problem, Sources
+from foveate.track.overlay import TINTS
 
 
 @dataclass(frozen=True)
@@ -331,7 +331,7 @@ def render(context: dict[str, Any]) -> str:
         "signed": signed,
         "clock": figures.clock,
         "breakable": lambda name: Markup("_<wbr>").join(str(name).split("_")),
-        "tint": lambda place: "rgb({} {} {})".format(*sheets.TINTS[place % len(sheets.TINTS)]),
+        "tint": lambda place: "rgb({} {} {})".format(*TINTS[place % len(TINTS)]),
     }
     template = environment.from_string((folder / "template.html.j2").read_text(encoding="utf-8"))
     inline = {

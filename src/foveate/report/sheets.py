@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from foveate.masks import decode
+from foveate.track.overlay import TINTS
 
 FRAMES = 6
 """Pictures per view and video."""
@@ -24,9 +25,6 @@ WIDTH, HEIGHT = 232, 168
 """Box in pixels that a thumbnail is fitted into."""
 
 QUALITY = 62
-
-TINTS = ((0, 200, 255), (255, 176, 0), (255, 92, 170), (150, 230, 60), (190, 150, 255))
-"""Colour of a subject's outline, by its place among the subjects of the video; picked to stand out from fur, grass and straw."""
 
 Picture = NDArray[np.uint8]
 

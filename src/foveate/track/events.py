@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 import enum
 import io
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 
 import numpy as np
@@ -37,6 +37,22 @@ class Kind(enum.StrEnum):
     DROPPED = "dropped"  # frames that show nothing (black, washed out, cannot be decoded)
 
 
+_WORDS: Mapping[Kind, str] = {
+    Kind.DRIFT: "no longer believed",
+    Kind.REPROMPT: "found again from the last sure frames",
+    Kind.BACKWARD: "filled in backwards",
+    Kind.PROPOSAL: "found again among proposals",
+    Kind.ABSENT: "not in the picture",
+    Kind.RETURN: "came back",
+    Kind.ASK: "a click is needed",
+    Kind.CROSSING: "touched another",
+    Kind.SWAP: "identities exchanged back",
+    Kind.DOUBT: "identity in doubt",
+    Kind.CUT: "cut in the film",
+    Kind.DROPPED: "picture shows nothing",
+}
+
+
 @dataclass(frozen=True, order=True)
 class Event:
     """One event. Times are seconds as in the track; frames are frame numbers of the video."""
@@ -50,6 +66,13 @@ class Event:
     until_time: float
     score: float | None = None  # 0..1, how sure, where there is such a number
     note: str = ""  # for people: which signal, which source
+
+    @property
+    def words(self) -> str:
+        """``found again among proposals (saliency, 0.82)``."""
+        more = [self.note] if self.note else []
+        more += [f"{self.score:.2f}"] if self.score is not None else []
+        return _WORDS[self.kind] + (f" ({', '.join(more)})" if more else "")
 
 
 _COLUMNS = tuple(field.name for field in fields(Event))

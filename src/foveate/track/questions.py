@@ -8,13 +8,18 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 from foveate.project import Project, Video
+from foveate.schema import FoveateError
 from foveate.store import Artefact
 from foveate.track import events
-from foveate.track.prompts import spelled
+from foveate.track.prompts import ABSENT, spelled
+
+COLUMNS = ("video", "view", "subject", "frame", "time", "until_time", "note", "answer", "absent")
+"""Of a question in a table."""
 
 
 @dataclass(frozen=True)
@@ -30,14 +35,25 @@ class Question:
     note: str
     prompt: str  # argument of --prompt, but for the place: ``sheep 1:top:1200``
 
-    def answer(self, place: str = "X,Y") -> str:
-        """The command that answers it; ``place`` is ``X,Y`` in pixels of the view, or ``absent``."""
-        return f"foveate track --prompt {shlex.quote(f'{self.prompt}:{place}')}"
+    @property
+    def file(self) -> str:
+        """Name of its picture."""
+        return f"{'-'.join((self.video, self.view, self.subject, str(self.frame)))}.png"
 
-    def plain(self) -> dict[str, Any]:
-        """For JSON."""
-        names = ("video", "view", "subject", "frame", "time", "until_time", "note")
-        return {name: getattr(self, name) for name in names} | {"answer": self.answer(), "absent": self.answer("absent")}
+    def answer(self, place: str = "X,Y", folder: str = "") -> str:
+        """The command that answers it.
+
+        Args:
+            place: ``X,Y`` in pixels of the view, or ``absent``.
+            folder: of the project, where it is not the working directory.
+        """
+        where = f" -p {shlex.quote(folder)}" if folder else ""
+        return f"foveate track{where} --prompt {shlex.quote(f'{self.prompt}:{place}')}"
+
+    def plain(self, folder: str = "") -> dict[str, Any]:
+        """For JSON and CSV; ``folder`` as in ``answer``."""
+        answers = {"answer": self.answer(folder=folder), "absent": self.answer(ABSENT, folder)}
+        return {name: answers[name] if name in answers else getattr(self, name) for name in COLUMNS}
 
 
 def questions(project: Project, video: Video, tracks: Artefact) -> list[Question]:
@@ -65,7 +81,13 @@ def questions(project: Project, video: Video, tracks: Artefact) -> list[Question
     ]
 
 
-def answer_all(asked: Iterable[Question]) -> str:
-    """One command for all of them, to be filled in."""
-    arguments = " ".join("--prompt " + shlex.quote(f"{one.prompt}:X,Y") for one in asked)
-    return f"foveate track {arguments}"
+def open_questions(project: Project, videos: Iterable[Video]) -> list[Question]:
+    """Those of all videos whose tracks are finished; a track that cannot be read has none (``foveate report`` names it)."""
+    from foveate import track
+
+    found = []
+    for video in videos:
+        with suppress(FoveateError):
+            artefact = track.artefact(project, video)
+            found += questions(project, video, artefact) if artefact.complete() else []
+    return found
