@@ -12,6 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+import foveate.api as fv
+from foveate.cli import main
 from foveate.evaluate.davis import boundary, evaluate, outline, read_folder, read_labels, region, summarise
 from foveate.masks import Mask
 from foveate.schema import FoveateError
@@ -169,3 +171,25 @@ def test_what_cannot_be_compared() -> None:
             evaluate(truth, found)
     with pytest.raises(FoveateError, match="pixels"):
         evaluate(frames, [np.ones((4, 5), np.uint8)] * 3)
+
+
+def test_the_command_scores_results_of_any_tracker(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Results as PNGs, two objects: one found, one half found; the first and the last frame need no result."""
+    labels = np.zeros((12, 20), np.uint8)
+    labels[2:6, 2:6], labels[7:11, 10:18] = 1, 2
+    worse = np.where((labels == 2) & (np.arange(20) < 14), 0, labels).astype(np.uint8)
+    for number in range(5):
+        _write(tmp_path, "JPEGImages", "sheep", number, Image.new("RGB", (20, 12)))
+        _write(tmp_path, "Annotations", "sheep", number, Image.fromarray(labels))
+    results = tmp_path / "results" / "sheep"
+    results.mkdir(parents=True)
+    for number in (1, 2, 3):
+        Image.fromarray(worse).save(results / f"{number:05d}.png")
+    table = fv.evaluate("davis", tmp_path, results.parent)
+    assert table["J"].tolist() == [1.0, 0.5] and table["frames"].tolist() == [3, 3]
+    assert table["F"].tolist() == [1.0, boundary(worse == 2, labels == 2)]
+    assert main(["evaluate", "davis", "--data", str(tmp_path), "--results", str(results.parent)]) == 0
+    assert "J 0.750" in capsys.readouterr().out
+    (results / "00002.png").unlink()
+    assert main(["evaluate", "davis", "--data", str(tmp_path), "--results", str(results.parent)]) == 1
+    assert "00002.png" in capsys.readouterr().err.replace("\n", "")

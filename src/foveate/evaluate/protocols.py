@@ -1,0 +1,75 @@
+"""Whole evaluations, as the command `evaluate` does them: a data set in its own layout goes in, a table comes out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from foveate.evaluate.davis import Footage, Labels, evaluate, read_folder, read_labels
+from foveate.jobs import Progress, silent
+from foveate.schema import FoveateError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def davis(data: Path, results: Path | None = None, sequences: Sequence[str] = (), progress: Progress = silent) -> pd.DataFrame:
+    """J and F of every object of a DAVIS folder, the masks of the first frame being given.
+
+    Args:
+        data: folder with ``JPEGImages/480p`` and ``Annotations/480p``, of 2016 or 2017.
+        results: folder with ``<sequence>/<frame>.png`` of any tracker; None: the tracker `propagate` with its default settings.
+        sequences: names; empty for all.
+        progress: told of the sequences done.
+
+    Returns:
+        One row per object: sequence, object, frames (that count), J, J_recall, J_decay, F, F_recall, F_decay, JF (mean of J and F).
+
+    Raises:
+        FoveateError: what is missing in the folder or among the results, or does not fit.
+    """
+    import pandas as pd
+
+    footage, rows = list(read_folder(data, sequences)), []
+    for done, one in enumerate(footage):
+        progress(done, len(footage))
+        truth = [read_labels(path) for path in one.annotations]
+        try:
+            scores = evaluate(truth, _tracked(one, truth[0]) if results is None else _stored(one, results))
+        except FoveateError as error:
+            file = error.file or (results or data / "Annotations" / "480p") / one.name
+            raise FoveateError(error.problem, file=file, remedy=error.remedy) from None
+        for number, (j, f) in enumerate(scores.objects, 1):
+            row = {"sequence": one.name, "object": number, "frames": scores.regions.shape[1]}
+            for name, summary in (("J", j), ("F", f)):
+                row |= {name: summary.mean, f"{name}_recall": summary.recall, f"{name}_decay": summary.decay}
+            rows.append({**row, "JF": (j.mean + f.mean) / 2})
+    progress(len(footage), len(footage))
+    return pd.DataFrame(rows)
+
+
+def _stored(footage: Footage, results: Path) -> list[Labels]:
+    """Results of the frames that count; the first and the last, which do not, may be missing."""
+    files = [results / footage.name / f"{path.stem}.png" for path in footage.annotations]
+    for path in files[1:-1]:
+        if not path.exists():
+            raise FoveateError("there is no such result", file=path, remedy="one PNG per frame, named as the annotation")
+    inner = [read_labels(path) for path in files[1:-1]]
+    border = [np.zeros_like(inner[0])] if inner else []
+    return [*border, *inner, *border]
+
+
+def _tracked(footage: Footage, first: Labels) -> list[Labels]:
+    from PIL import Image
+
+    from foveate.evaluate.propagation import embedded, follow
+    from foveate.models.pretrained import load_backbone
+    from foveate.settings import TrackSettings
+    from foveate.track.propagate import DEPTH
+
+    settings = TrackSettings()
+    pictures = (np.asarray(Image.open(path).convert("RGB")) for path in footage.pictures)
+    return list(follow(embedded(pictures, settings.short_side, load_backbone(settings.model, depth=DEPTH)), first, settings))
