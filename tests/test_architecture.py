@@ -17,7 +17,7 @@ LAYERS = (
     ("project", "jobs"),
     ("video", "videowriter", "timeline", "framestore", "init"),
     ("annotations", "simulate"),
-    ("models",),
+    ("models", "exchange"),
     ("track",),
     ("crops",),
     ("actions", "attention", "evaluate"),

@@ -43,7 +43,7 @@ from foveate.results import (
     tracks,
     training_rows,
 )
-from foveate.schema import FoveateError, Target
+from foveate.schema import FoveateError, Target, TrackTarget
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -63,6 +63,7 @@ __all__ = [
     "evaluate",
     "export",
     "focus",
+    "import_tracks",
     "init",
     "labels",
     "observed",
@@ -365,21 +366,70 @@ def report(project: Folder = ".", video: Sequence[str] = (), workers: int | None
     return here.folder / "report" / "index.html"
 
 
-def export(out: str | Path, to: Target = "boris", project: Folder = ".", video: Sequence[str] = ()) -> int:
-    """Write the predicted bouts of all videos for other programs.
+def import_tracks(
+    file: str | Path | Sequence[str | Path] = (),
+    video: str | Sequence[str] = "",
+    view: str = "",
+    subject: Sequence[str] = (),
+    gap: float = 1.0,
+    remove: bool = False,
+    project: Folder = ".",
+) -> pd.DataFrame:
+    """Take over a track that another program made, in place of ours (``foveate import``).
 
     Args:
-        out: the file to write.
-        to: ``boris-project`` = a project to look at and correct in BORIS; ``boris`` = aggregated events as BORIS exports them; ``elan`` =
-            one .eaf per video (of several, out is a folder); ``nwb`` = one file per video and subject, needs foveate[nwb]; ``csv`` =
-            video, subject, behaviour, start, stop, probability.
+        file: what SLEAP, DeepLabCut, CVAT, OCTRON, VIA, COCO or movement wrote; several files if they belong to one video.
+        video: whose track it is; may be left out where the file tells.
+        view: that coordinates count in; without it they count in the whole picture.
+        subject: ``NAME``, or ``INDIVIDUAL=NAME`` for each individual of the file that is wanted.
+        gap: seconds between two frames of the file that are filled in; in longer gaps the subject is lost.
+        remove: forget the imported tracks of these videos; foveate's own count again.
 
     Returns:
-        number of bouts written.
-    """
-    from foveate.actions.predict import export as write
+        number of analysed frames in each state, by view and subject; empty after ``remove``.
 
-    return write(opened(project), out, to, videos=video)
+    Raises:
+        FoveateError: the file cannot be read, or does not fit the video; nothing is stored then.
+    """
+    import pandas as pd
+
+    from foveate.track.imports import add_import, remove_imports
+
+    names = [video] if isinstance(video, str) and video else list(video)
+    if remove:
+        remove_imports(opened(project), names)
+        return pd.DataFrame()
+    if len(names) > 1:
+        raise FoveateError("a track is of one video", remedy="import one video at a time")
+    files = [Path(one) for one in ((file,) if isinstance(file, str | Path) else file)]
+    done = add_import(opened(project), files, "".join(names), view, subject, gap)
+    for note in done.notes:
+        warnings.warn(note, FoveateWarning, stacklevel=2)
+    return pd.DataFrame([{"view": v, "subject": s, **counts} for v, s, counts in done.rows]).fillna(0)
+
+
+def export(
+    out: str | Path, to: Literal[Target, TrackTarget] = "boris", project: Folder = ".", video: Sequence[str] = ()
+) -> int:
+    """Write the predicted bouts, or the tracks, of all videos for other programs.
+
+    Args:
+        out: the file to write; of several tracks, a folder.
+        to: bouts: ``boris-project`` = a project to look at and correct in BORIS; ``boris`` = aggregated events as BORIS exports them;
+            ``elan`` = one .eaf per video (of several, out is a folder); ``nwb`` = one file per video and subject, needs
+            foveate[nwb]; ``csv`` = video, subject, behaviour, start, stop, probability. Tracks, one file per video and view:
+            ``via-tracks``, ``coco`` (with masks), ``cvat``, ``movement`` (needs foveate[xarray]; ``movement-legacy`` for movement
+            before 0.17), ``octron``.
+
+    Returns:
+        number of bouts, or of files with tracks, written.
+    """
+    from foveate.actions.predict import export as write_bouts
+    from foveate.track.exported import export_tracks
+
+    if to == "boris-project" or to == "boris" or to == "elan" or to == "nwb" or to == "csv":
+        return write_bouts(opened(project), out, to, videos=video)
+    return export_tracks(opened(project), out, to, video)
 
 
 def _do(

@@ -278,9 +278,10 @@ def _to_be_annotated(project: Project) -> set[str]:
 def _collect_problems(project: Project, stage: str, outcome: Outcome, probes: Sequence[str]) -> None:
     """Problems that a stage could go on with are written into its facts; they are failures of the run all the same."""
     if stage == "track":
-        from foveate.track.prompts import strangers
+        from foveate.track import imports, prompts
 
-        outcome.failures += [Failure(stage, "prompts.csv", error) for error in strangers(project)]
+        outcome.failures += [Failure(stage, "prompts.csv", error) for error in prompts.strangers(project)]
+        outcome.failures += [Failure(stage, "imports.csv", error) for error in imports.strangers(project)]
     if stage not in ("labels", "probe", "compare"):
         return
     names = probes if stage == "probe" else ["default"]

@@ -38,6 +38,9 @@ LAYERS = ("last", "third_last")
 Target = Literal["boris-project", "boris", "elan", "nwb", "csv"]
 """What predictions can be exported as."""
 
+TrackTarget = Literal["via-tracks", "coco", "cvat", "movement", "movement-legacy", "octron"]
+"""What tracks can be exported as."""
+
 
 class FoveateError(Exception):
     """A problem a user can act on: what is wrong, in which file and row, and what to do about it."""

@@ -8,7 +8,7 @@ from typing import Any
 
 import tyro
 
-from foveate.cli.data import demo, evaluate, export, init, simulate, weights
+from foveate.cli.data import demo, evaluate, export, import_tracks, init, simulate, weights
 from foveate.cli.options import Options
 from foveate.cli.study import attend, compare, crop, embed, predict, probe, report, run, status, track
 from foveate.schema import FoveateError
@@ -27,6 +27,7 @@ COMMANDS: dict[str, Callable[..., int]] = {
     "compare": compare,
     "attend": attend,
     "report": report,
+    "import": import_tracks,
     "export": export,
     "simulate": simulate,
     "evaluate": evaluate,

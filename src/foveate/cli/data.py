@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, get_args
 
 import tyro
 
-from foveate.cli.options import EVERYTHING, Options, Wanted, stages
-from foveate.schema import FoveateError, Target
+from foveate.cli.options import EVERYTHING, Options, Wanted, print_json, stages
+from foveate.schema import FoveateError, Target, TrackTarget
 
 if TYPE_CHECKING:
     from foveate.simulate import PastureSettings
@@ -181,21 +181,67 @@ def evaluate(
 
 def export(
     out: tyro.conf.Positional[Path],
-    to: Target = "boris",
+    to: Literal[Target, TrackTarget] = "boris",
     options: Wanted = EVERYTHING,
 ) -> int:
-    """Write the predicted bouts of all videos for other programs.
+    """Write the predicted bouts, or the tracks, of all videos for other programs.
 
     Args:
-        out: the file to write.
-        to: boris-project = a project to look at and correct in BORIS; boris = aggregated events as BORIS exports them;
+        out: the file to write; of several tracks, a folder.
+        to: bouts: boris-project = a project to look at and correct in BORIS; boris = aggregated events as BORIS exports them;
             elan = one .eaf per video (of several, out is a folder);
             nwb = one file per video and subject, needs foveate[nwb]; csv = video, subject, behaviour, start, stop, probability.
+            Tracks, one file per video and view: via-tracks = CSV with a box per row; coco = JSON with masks; cvat = XML, CVAT for
+            video 1.1; movement = netCDF of boxes, needs foveate[xarray] (movement-legacy: for movement before 0.17); octron = a
+            folder with a CSV per subject.
         options: project and videos.
     """
-    from foveate.actions.predict import export as write
-    from foveate.project import Project
+    from foveate.api import export as write
 
-    count = write(Project.load(options.project), out, to, videos=options.video)
-    print(f"{out}: {count} bouts")
+    count = write(out, to, options.project, options.video)
+    print(f"{out}: {count} {'files' if to in get_args(TrackTarget) else 'bouts'}")
+    return 0
+
+
+def import_tracks(
+    file: tyro.conf.Positional[tuple[Path, ...]] = (),
+    view: str = "",
+    subject: tyro.conf.UseAppendAction[tuple[str, ...]] = (),
+    gap: float = 1.0,
+    remove: bool = False,
+    options: Wanted = EVERYTHING,
+) -> int:
+    """Take over a track that another program made, in place of ours: SLEAP, DeepLabCut, CVAT, OCTRON, VIA, COCO, movement.
+
+    Args:
+        file: what the program wrote; several files if they belong to one video.
+        view: that coordinates count in; without it they count in the whole picture.
+        subject: NAME, or INDIVIDUAL=NAME for each individual of the file that is wanted; may be repeated.
+        gap: seconds between two frames of the file that are filled in; in longer gaps the subject is lost.
+        remove: forget the imported tracks of --video; foveate's own count again.
+        options: project, and --video whose track it is; may be left out where the file tells.
+    """
+    from foveate import console
+    from foveate.project import Project
+    from foveate.track.imports import add_import, remove_imports
+
+    project = Project.load(options.project)
+    if remove:
+        if file:
+            raise FoveateError("--remove takes no file", remedy="foveate import --remove --video NAME")
+        removed = remove_imports(project, options.video)
+        console.err.print(f"no longer imported: {', '.join(removed)}", markup=False)
+        return 0
+    if len(options.video) > 1:
+        raise FoveateError("a track is of one video", remedy="import one video at a time")
+    done = add_import(project, file, "".join(options.video), view, subject, gap)
+    for note in done.notes:
+        console.err.print(note, markup=False)
+    if options.json:
+        plain = [{"view": v, "subject": s, "frames": counts} for v, s, counts in done.rows]
+        print_json({"video": done.video, "program": done.program, "rows": plain, "notes": done.notes})
+        return 0
+    rows = [[v, s, ", ".join(f"{n} {state}" for state, n in counts.items())] for v, s, counts in done.rows]
+    console.table(("view", "subject", "analysed frames"), rows, title=f"{done.video}, from {done.program}")
+    console.err.print("next: `foveate run`")
     return 0

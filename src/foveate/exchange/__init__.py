@@ -5,4 +5,4 @@ project: which individual is which subject, and what happens between the frames 
 """
 
 VERSION = 1
-"""Raised when the same file would be read as something else."""
+"""Raised when the same file would be read as something else, or give other rows."""

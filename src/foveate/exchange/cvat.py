@@ -96,9 +96,10 @@ def _named(tracks: list[_Track]) -> Iterator[tuple[str, list[_Track]]]:
 
 
 def _never_together(tracks: list[_Track]) -> bool:
-    seen = [{frame for frame, (_, outside, _) in track.shapes.items() if not outside} for track in tracks]
-    single = all(len(frames) <= 1 for frames in seen)  # masks
-    return single and sum(map(len, seen)) == len(set().union(*seen))
+    """Whether these are masks of one frame each, all in different frames."""
+    seen = [frame for track in tracks for frame, (_, outside, _) in track.shapes.items() if not outside]
+    masks = all(is_mask for track in tracks for _, _, is_mask in track.shapes.values())
+    return masks and len(seen) == len(set(seen)) == len(tracks)
 
 
 def _size(found: _Document) -> tuple[int, int] | None:

@@ -78,7 +78,8 @@ def read_movement(path: Path, content: Content, own: Own) -> Sheet:
     for (t, frame), (k, name) in itertools.product(enumerate(frames.tolist()), enumerate(names)):
         box = _box(path, position[t, k], None if shape is None else shape[t, k])
         if box is not None:
-            score = math.nan if sure is None else _mean(sure[t, k])
+            shown = np.isfinite(position[t, k]).all(axis=-1)  # of poses: which points
+            score = math.nan if sure is None else _mean(np.atleast_1d(sure[t, k])[np.atleast_1d(shown)])
             sheet.sightings.append(Sighting(name, frame, box, score, time=float(seconds[t])))
     return sheet
 
@@ -114,9 +115,8 @@ def _box(path: Path, position: NDArray[np.float64], shape: NDArray[np.float64] |
     return check_box(path, 0, x - w / 2, y - h / 2, w, h)
 
 
-def _mean(values: Any) -> float:
-    seen = np.atleast_1d(values)
-    seen = seen[np.isfinite(seen)]
+def _mean(values: NDArray[np.float64]) -> float:
+    seen = values[np.isfinite(values)]
     return certainty(float(seen.mean())) if len(seen) else math.nan
 
 
@@ -155,7 +155,7 @@ def write_movement(path: Path, footage: Footage, subjects: tuple[str, ...], rows
         about = {"ds_type": "bboxes", "time_unit": "seconds", "source_software": "foveate", "source_file": footage.file}
         file.attrs.update(about)
         if footage.step:
-            file.attrs["fps"] = 1 / footage.step
+            file.attrs["fps"] = round(1 / footage.step, 6)
 
 
 def _slabs(subjects: tuple[str, ...], rows: Rows) -> Any:

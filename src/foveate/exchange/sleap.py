@@ -58,7 +58,7 @@ def read_analysis(path: Path, content: Content, own: Own) -> Sheet:
     for k, name in enumerate(names):
         for frame in np.flatnonzero(np.isfinite(points[k]).all(axis=-1).sum(axis=-1) > 1).tolist():
             if (box := points_box(points[k, frame])) is not None:
-                score = float("nan") if sure is None else _mean(sure[k, frame])
+                score = float("nan") if sure is None else _mean(sure[k, frame][np.isfinite(points[k, frame]).all(axis=-1)])
                 sheet.sightings.append(Sighting(name or UNNAMED, frame, box, score))
     return sheet
 

@@ -1,18 +1,23 @@
 """Stage ``track``: where each subject is, in every analysed frame of every view.
 
 ``propagate`` and ``sam2`` follow what a person pointed at (or what stands out, where nobody did); ``motion`` finds what moves before a
-fixed camera. All write the same rows. Nothing here opens a model or a video before `run`.
+fixed camera. All write the same rows, and so does a track that another program made (``imports``). Nothing here opens a model or a video
+before `run`.
 """
 
 from __future__ import annotations
 
+from typing import Any
+
 from foveate import timeline
+from foveate.exchange import VERSION as imports_version
 from foveate.jobs import Progress, silent
 from foveate.project import Project, Video
 from foveate.schema import FoveateError
 from foveate.settings import CONFIG
 from foveate.store import Artefact, remembered
 from foveate.track import events
+from foveate.track.imports import load_imports, settings_of
 from foveate.track.prompts import ABSENT, FOLDER, TABLE, load_prompts, stamps
 
 VERSION = 5
@@ -26,12 +31,14 @@ def artefact(project: Project, video: Video) -> Artefact:
         FoveateError: a wrong row in prompts.csv; footage or weights that cannot be found.
     """
     config = project.config
+    if imports := load_imports(project, video):  # in a folder of its own, so that ours is still there when it is taken back
+        settings = {"track": settings_of(imports), **_shared(project, video)}
+        parents = {"timeline": timeline.artefact(project, video).stamp}
+        return Artefact(project.stage_folder("imported", video.name), "track", imports_version, settings, parents)
     prompts = load_prompts(project, video)
     settings = {
         "track": {"method": "motion"} | config.track.model_dump(include={"short_side", "drop", "cuts"}),
-        "analyse": config.analyse.relevant(),
-        "views": {name: view.relevant() for name, view in config.views.items()},
-        "subjects": sorted(video.subjects),
+        **_shared(project, video),
         "prompts": stamps(project, prompts),
     }
     parents = {"timeline": timeline.artefact(project, video).stamp}
@@ -45,10 +52,17 @@ def artefact(project: Project, video: Video) -> Artefact:
     return Artefact(project.stage_folder("tracks", video.name), "track", VERSION, settings, parents)
 
 
+def _shared(project: Project, video: Video) -> dict[str, Any]:
+    """Settings that count whoever made the track."""
+    views = {name: view.relevant() for name, view in project.config.views.items()}
+    return {"analyse": project.config.analyse.relevant(), "views": views, "subjects": sorted(video.subjects)}
+
+
 def run(project: Project, video: Video, progress: Progress = silent) -> Artefact:
     """Follow the subjects of one video and write ``tracks/<video>/part-<k>.parquet`` (``schema.TRACK``) and ``events.csv``.
 
-    ``facts`` name the prompt the tracks started from: click, box, mask, saliency or motion (with ``+`` between where views differ).
+    ``facts`` name the prompt the tracks started from: click, box, mask, saliency or motion (with ``+`` between where views differ); and of
+    imported tracks the program.
 
     Raises:
         FoveateError: a prompt outside the picture or missing, the timeline or the weights missing, the footage not readable.
@@ -73,6 +87,13 @@ def run(project: Project, video: Video, progress: Progress = silent) -> Artefact
 
     target.begin()
     scene = Scene(project, video, target)
+    if imports := load_imports(project, video):
+        from foveate.track.imported import follow as take_over
+
+        facts = take_over(scene, imports, progress)
+        events.gather(target)
+        target.finish(facts)
+        return target
     if project.config.track.method == "motion":
         if target.settings["prompts"]:
             raise FoveateError(

@@ -1,0 +1,75 @@
+"""The rows of a video whose track another program made; the reading is in ``exchange``, the joining in ``placing``."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from foveate.jobs import Progress
+from foveate.schema import State
+from foveate.track.events import Event, Kind
+from foveate.track.imports import Import, read_imports
+from foveate.track.placing import Place, Trail, drawn, placed
+from foveate.track.scene import Row, Scene, part_name
+
+
+def follow(scene: Scene, imports: Sequence[Import], progress: Progress) -> dict[str, Any]:
+    """Write every part of the tracks; returns the facts for the seal: the programs, and what they gave (boxes, masks, points).
+
+    Raises:
+        FoveateError: a file is missing, was changed, or does not fit the video.
+    """
+    trails, sheets = read_imports(scene.project, scene.video, imports)
+    pairs = list(itertools.product(scene.views, scene.subjects))
+    streams = {pair: placed(trails.get(pair), scene.analysed, scene.clock) for pair in pairs}
+    absences: dict[tuple[str, str], list[int]] = {pair: [] for pair in pairs}
+    happened: list[Event] = []
+    for part in range(scene.parts):
+        rows = []
+        for _ in scene.frames(part):
+            for pair, stream in streams.items():
+                one = next(stream)
+                rows.append(_row(scene, *pair, trails.get(pair), one))
+                _note(scene, *pair, one, absences[pair], happened)
+        if not scene.target.has(part_name(part)):
+            scene.write(part_name(part), rows)
+        progress(min(len(scene.analysed), (part + 1) * len(scene.frames(0))), len(scene.analysed))
+    for pair, frames in absences.items():
+        happened.extend(_absence(scene, *pair, frames))
+    scene.happened("imported", happened)
+    contents = dict.fromkeys(sheet.content for sheet in sheets)
+    return {
+        "prompt": "",
+        "prompts": {},
+        "imported": {"programs": _unique(s.program for s in sheets), "content": list(contents)},
+    }
+
+
+def _unique(names: Iterator[str]) -> list[str]:
+    return list(dict.fromkeys(names))
+
+
+def _row(scene: Scene, view: str, subject: str, trail: Trail | None, one: Place) -> Row:
+    if one.box is None or trail is None:
+        return scene.row(view, subject, one.frame, one.state, score=None)
+    mask, box = drawn(trail.view, one)
+    row = scene.row(view, subject, one.frame, one.state, mask, one.score)
+    return row | dict(zip("xywh", box, strict=True))  # as the file has it, not rounded to pixels
+
+
+def _note(scene: Scene, view: str, subject: str, one: Place, open_one: list[int], happened: list[Event]) -> None:
+    """Gather the frames of an absence; when it ends it is an event."""
+    if one.state is State.ABSENT:
+        open_one[:] = [open_one[0] if open_one else one.frame, one.frame]
+    else:
+        happened.extend(_absence(scene, view, subject, open_one))
+        open_one.clear()
+
+
+def _absence(scene: Scene, view: str, subject: str, frames: list[int]) -> Iterator[Event]:
+    if frames:
+        start, stop = (float(scene.clock.time[frame]) for frame in frames)
+        yield Event(
+            frames[0], view, subject, Kind.ABSENT, start, frames[1], stop, note="not in the picture, as the imported file says"
+        )
