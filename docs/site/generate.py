@@ -47,8 +47,9 @@ def settings() -> str:
 def commands() -> str:
     """``--help`` of every command."""
     out = [
-        "# Command line\n\nWhat `foveate COMMAND --help` prints. Every command but `demo` has a function of the same name and arguments (`import`: `import_tracks`) in "
-        "[Python](api.md). The exit code is 0 only if everything asked for worked; errors name file, row and remedy.\n"
+        "# Command line\n\nWhat `foveate COMMAND --help` prints. Every command but `demo` has a function of the same name and arguments "
+        "(`import`: `import_tracks`) in [Python](api.md). The exit code is 0 only if everything asked for worked; "
+        "errors name file, row and remedy.\n"
     ]
     for name in COMMANDS:
         out.append(f"## {name}\n\n```text\n{_help(name)}\n```\n")
