@@ -25,7 +25,7 @@ LAYERS = (
     ("report",),
     ("run",),
     ("console", "results"),
-    ("printed",),
+    ("printed", "verbs"),
     ("api",),
     ("cli",),
     ("__main__",),

@@ -13,7 +13,6 @@ The names stand here and not at the top level because ``foveate.run``, ``foveate
 
 from __future__ import annotations
 
-import sys
 import warnings
 from collections.abc import Sequence
 from functools import partial
@@ -44,11 +43,11 @@ from foveate.results import (
     training_rows,
 )
 from foveate.schema import FoveateError, Target, TrackTarget
+from foveate.verbs import do, show, status_after, warn
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from foveate.run import Show
 
 __all__ = [
     "FoveateWarning",
@@ -100,7 +99,7 @@ def init(folder: str | Path, footage: str | Path | None = None, template: Litera
 
     made = create(folder, footage, template)
     for path, reason in made.unreadable:
-        _warn(FoveateError(f"cannot be opened ({reason})", file=path, remedy="check the file; the others go on"))
+        warn(FoveateError(f"cannot be opened ({reason})", file=path, remedy="check the file; the others go on"))
     return Project.load(made.folder)
 
 
@@ -153,7 +152,7 @@ def simulate(
         bars=bars,
         background_correlation=background_correlation,
     )
-    with _show(progress)("simulate", 1) as display:
+    with show(progress)("simulate", 1) as display:
         render(Path(folder), settings, workers=workers or default_workers(99), progress=partial(display.update, "all"))
     return Project.load(folder)
 
@@ -208,7 +207,7 @@ def run(
     Returns:
         ``status``.
     """
-    return _status_after(project, "report", video, workers, progress)
+    return status_after(project, "report", video, workers, progress)
 
 
 def track(
@@ -234,7 +233,7 @@ def track(
 
         for note in add_prompts(opened(project), prompt):
             warnings.warn(note, FoveateWarning, stacklevel=2)
-    table = _status_after(project, "track", video, workers, progress)
+    table = status_after(project, "track", video, workers, progress)
     if review:
         from foveate.jobs import Failure
         from foveate.run import default_workers
@@ -242,9 +241,9 @@ def track(
 
         here = opened(project)
         videos = reviews.ready(here, [one.name for one in chosen(here, video)])
-        for made in reviews.run_all(here, videos, workers or default_workers(len(videos)), _show(progress)):
+        for made in reviews.run_all(here, videos, workers or default_workers(len(videos)), show(progress)):
             if isinstance(made, Failure):
-                _warn(made.error)
+                warn(made.error)
     return table
 
 
@@ -252,14 +251,14 @@ def crop(
     project: Folder = ".", video: Sequence[str] = (), workers: int | None = None, progress: bool | None = None
 ) -> pd.DataFrame:
     """Cut the subjects out of the videos into a store that reads fast; returns ``status``."""
-    return _status_after(project, "crop", video, workers, progress)
+    return status_after(project, "crop", video, workers, progress)
 
 
 def embed(
     project: Folder = ".", video: Sequence[str] = (), workers: int | None = None, progress: bool | None = None
 ) -> pd.DataFrame:
     """Turn crops into vectors with the frozen backbone; returns ``status``, and ``embeddings`` gives the vectors."""
-    return _status_after(project, "embed", video, workers, progress)
+    return status_after(project, "embed", video, workers, progress)
 
 
 def probe(
@@ -291,12 +290,12 @@ def probe(
     here = opened(project)
     if windows and recipe != "paper":
         raise FoveateError("windows are tried with the published probe", remedy='add recipe="paper"')
-    _do(here, "probe", video, workers, progress, probe=stage.PAPER if recipe == "paper" else "")
+    do(here, "probe", video, workers, progress, probe=stage.PAPER if recipe == "paper" else "")
     if recipe == "paper" and not windows:
         return csv_table(stage.artefact(here, stage.PAPER), "published.csv")
     if not curve and not windows:
         return scores(here)
-    with _show(progress)("windows" if windows else "curve", 1) as display:
+    with show(progress)("windows" if windows else "curve", 1) as display:
         bar = partial(display.update, "all")
         made = window_sweep.run(here, windows, progress=bar) if windows else learning.run(here, progress=bar)
     return csv_table(made, "windows.csv" if windows else "curve.csv")
@@ -307,7 +306,7 @@ def predict(
 ) -> pd.DataFrame:
     """Predict the behaviours of every analysed frame of every video; returns ``budgets``."""
     here = opened(project)
-    _do(here, "predict", video, workers, progress)
+    do(here, "predict", video, workers, progress)
     return budgets(here, video)
 
 
@@ -316,7 +315,7 @@ def compare(
 ) -> pd.DataFrame:
     """Compare the groups of animals; returns ``comparison``."""
     here = opened(project)
-    _do(here, "compare", video, workers, progress)
+    do(here, "compare", video, workers, progress)
     return comparison(here)
 
 
@@ -355,14 +354,14 @@ def attend(
     if changed or video or clip or out:
         asked = {"settings": here.config.attend.changed(changed), "videos": tuple(video), "clip": clip}
         asked["out"] = Path(out).absolute() if out else None
-    _do(here, "attend", video, workers, progress, attend=asked)
+    do(here, "attend", video, workers, progress, attend=asked)
     return csv_table(attention.artefact(here, **asked), "focus_summary.csv")
 
 
 def report(project: Folder = ".", video: Sequence[str] = (), workers: int | None = None, progress: bool | None = None) -> Path:
     """Write report/index.html, after everything it needs, and return its path."""
     here = opened(project)
-    _do(here, "report", video, workers, progress)
+    do(here, "report", video, workers, progress)
     return here.folder / "report" / "index.html"
 
 
@@ -430,48 +429,3 @@ def export(
     if to == "boris-project" or to == "boris" or to == "elan" or to == "nwb" or to == "csv":
         return write_bouts(opened(project), out, to, videos=video)
     return export_tracks(opened(project), out, to, video)
-
-
-def _do(
-    project: Project,
-    until: str,
-    video: Sequence[str],
-    workers: int | None,
-    progress: bool | None,
-    probe: str = "",
-    attend: dict[str, Any] | None = None,
-) -> None:
-    from foveate.run import run as run_stages
-
-    names = [one.name for one in chosen(project, video)] if video else []
-    outcome = run_stages(project, until, names, workers, _show(progress), probe, attend)
-    for error in {str(failure.error): failure.error for failure in outcome.failures}.values():
-        _warn(error)
-
-
-def _status_after(
-    project: Folder, until: str, video: Sequence[str], workers: int | None, progress: bool | None
-) -> pd.DataFrame:
-    here = opened(project)
-    _do(here, until, video, workers, progress)
-    return status(here, video)
-
-
-def _show(progress: bool | None) -> Show:
-    from foveate.run import quiet
-
-    if progress is None:
-        progress = sys.stderr.isatty() or "ipykernel" in sys.modules
-    if not progress:
-        return quiet
-    from foveate import console
-
-    return console.show
-
-
-def _warn(error: FoveateError) -> None:
-    """As if by the line that called the verb."""
-    depth, frame = 1, sys._getframe()
-    while frame.f_back is not None and frame.f_code.co_filename == __file__:
-        depth, frame = depth + 1, frame.f_back
-    warnings.warn(str(error), FoveateWarning, stacklevel=depth)
