@@ -10,7 +10,7 @@ from foveate.jobs import Progress
 from foveate.schema import State
 from foveate.track.events import Event, Kind
 from foveate.track.imports import Import, read_imports
-from foveate.track.placing import Place, Trail, drawn, placed
+from foveate.track.placing import Place, Trail, Trails, drawn, placed
 from foveate.track.scene import Row, Scene, part_name
 
 
@@ -31,12 +31,12 @@ def follow(scene: Scene, imports: Sequence[Import], progress: Progress) -> dict[
             for pair, stream in streams.items():
                 one = next(stream)
                 rows.append(_row(scene, *pair, trails.get(pair), one))
-                _note(scene, *pair, one, absences[pair], happened)
+                _note(scene, *pair, one, absences[pair], happened, trails)
         if not scene.target.has(part_name(part)):
             scene.write(part_name(part), rows)
         progress(min(len(scene.analysed), (part + 1) * len(scene.frames(0))), len(scene.analysed))
     for pair, frames in absences.items():
-        happened.extend(_absence(scene, *pair, frames))
+        happened.extend(_absence(scene, *pair, frames, trails))
     scene.happened("imported", happened)
     contents = dict.fromkeys(sheet.content for sheet in sheets)
     return {
@@ -58,17 +58,18 @@ def _row(scene: Scene, view: str, subject: str, trail: Trail | None, one: Place)
     return row | dict(zip("xywh", box, strict=True))  # as the file has it, not rounded to pixels
 
 
-def _note(scene: Scene, view: str, subject: str, one: Place, open_one: list[int], happened: list[Event]) -> None:
+def _note(scene: Scene, view: str, subject: str, one: Place, open_one: list[int], happened: list[Event], trails: Trails) -> None:
     """Gather the frames of an absence; when it ends it is an event."""
     if one.state is State.ABSENT:
         open_one[:] = [open_one[0] if open_one else one.frame, one.frame]
     else:
-        happened.extend(_absence(scene, view, subject, open_one))
+        happened.extend(_absence(scene, view, subject, open_one, trails))
         open_one.clear()
 
 
-def _absence(scene: Scene, view: str, subject: str, frames: list[int]) -> Iterator[Event]:
+def _absence(scene: Scene, view: str, subject: str, frames: list[int], trails: Trails) -> Iterator[Event]:
     if frames:
+        why = "the imported file says so" if (view, subject) in trails else "no imported file has it in this view"
         start, stop = (float(scene.clock.time[frame]) for frame in frames)
         yield Event(
             frames[0], view, subject, Kind.ABSENT, start, frames[1], stop, note="not in the picture, as the imported file says"

@@ -153,8 +153,8 @@ def add_import(
 ) -> Imported:
     """Take over the tracks of one video from files of another program.
 
-    What the same subjects had from earlier files in that view is replaced. Everything is read and compared with the footage before
-    anything is stored; the files themselves are only read.
+    What the same subjects had in that view, or in the whole picture, from earlier files is replaced. Everything is read and compared
+    with the footage before anything is stored; the files themselves are only read.
 
     Args:
         files: one file, or several that belong together (OCTRON writes one per track).
@@ -180,8 +180,8 @@ def add_import(
     timeline.run(project, chosen)
     rows, notes = _assign(project, chosen, sheets, view, subjects, gap)
     earlier = load_imports(project, chosen) if (project.folder / FOLDER / TABLE).exists() else []
-    replaced = {(one.subject, one.view) for one in rows}
-    kept = [one for one in earlier if (one.subject, one.view) not in replaced]
+    replaced = {one.subject for one in rows}
+    kept = [one for one in earlier if one.subject not in replaced or (one.view and view and one.view != view)]
     clock, views = timeline.load(project, chosen), timeline.views(project, chosen)
     trails = read_imports(project, chosen, kept)[0]
     for sheet in sheets:
