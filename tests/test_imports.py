@@ -141,7 +141,10 @@ def test_outside_in_cvat_is_absent_and_an_event(make: Callable[..., Project], tm
     )
     found = rows(made)
     assert found[10]["x"] == 20.0 and found[19]["x"] == 30.0 and found[39]["x"] == 60.0
-    assert [(e.kind, e.frame, e.until_frame) for e in events.read(made)] == [("absent", 0, 4), ("absent", 20, 29)]
+    assert [(e.kind, e.frame, e.until_frame, e.note) for e in events.read(made)] == [
+        ("absent", 0, 4, "the imported file says so"),
+        ("absent", 20, 29, "the imported file says so"),
+    ]
 
 
 def test_two_views_of_one_subject_come_from_one_file(make: Callable[..., Project], tmp_path: Path) -> None:
@@ -361,6 +364,19 @@ def test_export_needs_a_track_and_a_folder_for_several(make: Callable[..., Proje
     assert "folder" in str(caught.value.remedy)
     assert fv.export(tmp_path / "out", "via-tracks", project) == 2
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["v.left.csv", "v.right.csv"]
+
+
+def test_the_report_names_the_program(make: Callable[..., Project], tmp_path: Path) -> None:
+    from foveate.report import methods, tracks
+
+    project = make()
+    add_import(project, [masked(tmp_path / "first.json")], "v")
+    how = tracks.how(project, tracked(project).facts())
+    assert how == "imported from COCO (masks)"
+    sheets = [tracks.Sheet(name, "", 4.0, text, [], 1, 1) for name, text in (("a", how), ("b", "motion"), ("c", how))]
+    said = methods._tracking(project, sheets)
+    assert "what moves before a fixed camera" in said and "of 2 videos were made with COCO and imported (masks)" in said
+    assert methods._tracking(project, sheets[:1]).startswith("The tracks of 1 video were")
 
 
 def test_an_ellipse_fills_its_box_and_is_never_empty() -> None:

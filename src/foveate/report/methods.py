@@ -56,6 +56,25 @@ def _footage(project: Project, sources: Sources, followed: list[tracks.Sheet]) -
 
 
 def _tracking(project: Project, followed: list[tracks.Sheet]) -> str:
+    """Who followed the animals, in how many videos: the tracker, and the programs that tracks were imported from."""
+    imported = Counter(sheet.how.removeprefix(tracks.IMPORTED) for sheet in followed if sheet.how.startswith(tracks.IMPORTED))
+    own = [sheet for sheet in followed if not sheet.how.startswith(tracks.IMPORTED)]
+    sentences = [_own_tracking(project, own)] if own or not imported else []
+    for source, count in imported.most_common():
+        program, _, content = source.strip().partition(" (")
+        what = " and ".join(_IMPORTED[kind] for kind in content.rstrip(")").split(" and ") if kind in _IMPORTED)
+        sentences.append(f"The tracks of {_count(count, 'video')} were made with {program} and imported ({what}).")
+    return " ".join(sentences)
+
+
+_IMPORTED = {
+    "boxes": "boxes, taken as the ellipses that they enclose",
+    "masks": "masks",
+    "points": "boxes around the body points, widened by a fifth, taken as the ellipses that they enclose",
+}
+
+
+def _own_tracking(project: Project, followed: list[tracks.Sheet]) -> str:
     track = project.config.track
     how = Counter(sheet.how for sheet in followed)
     words = {text: text.removeprefix(track.method).strip() or "by itself" for text in how}

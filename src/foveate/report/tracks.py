@@ -208,8 +208,13 @@ def unseen(found: Sequence[Sheet]) -> list[absences.Unseen]:
 _STARTED = {"click": "a click", "box": "a box", "mask": "a mask", "saliency": "what stands out", "motion": "what moves"}
 
 
+IMPORTED = "imported from"
+
+
 def how(project: Project, facts: Mapping[str, Any]) -> str:
-    """``propagate from a click``: the tracker and what it started from."""
+    """``propagate from a click``: the tracker and what it started from; or ``imported from SLEAP (points)``."""
+    if imported := facts.get("imported"):
+        return f"{IMPORTED} {' and '.join(imported['programs'])} ({' and '.join(imported['content'])})"
     kinds = [_STARTED.get(kind, kind) for kind in str(facts.get("prompt", "")).split("+") if kind]
     start = f" from {' and '.join(kinds)}" if kinds and project.config.track.method != "motion" else ""
     return f"{project.config.track.method}{start}"

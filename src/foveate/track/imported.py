@@ -58,7 +58,9 @@ def _row(scene: Scene, view: str, subject: str, trail: Trail | None, one: Place)
     return row | dict(zip("xywh", box, strict=True))  # as the file has it, not rounded to pixels
 
 
-def _note(scene: Scene, view: str, subject: str, one: Place, open_one: list[int], happened: list[Event], trails: Trails) -> None:
+def _note(
+    scene: Scene, view: str, subject: str, one: Place, open_one: list[int], happened: list[Event], trails: Trails
+) -> None:
     """Gather the frames of an absence; when it ends it is an event."""
     if one.state is State.ABSENT:
         open_one[:] = [open_one[0] if open_one else one.frame, one.frame]
@@ -71,6 +73,4 @@ def _absence(scene: Scene, view: str, subject: str, frames: list[int], trails: T
     if frames:
         why = "the imported file says so" if (view, subject) in trails else "no imported file has it in this view"
         start, stop = (float(scene.clock.time[frame]) for frame in frames)
-        yield Event(
-            frames[0], view, subject, Kind.ABSENT, start, frames[1], stop, note="not in the picture, as the imported file says"
-        )
+        yield Event(frames[0], view, subject, Kind.ABSENT, start, frames[1], stop, note=why)
