@@ -161,14 +161,14 @@ def embeddings(
     video: Sequence[str] = (),
     feature: Literal["cls", "patch", "subject"] = "subject",
     layer: Literal["last", "third_last", "both"] = "third_last",
-    source: Literal["crop", "frame"] = "crop",
+    source: Literal["crop", "frame", "track"] = "crop",
 ) -> tuple[pd.DataFrame, NDArray[Any]]:
     """The vectors of the frozen backbone, one per frame, view and subject with a crop.
 
     Args:
         feature: CLS token, mean of the patches, or mean of the patches that show the subject.
         layer: last block, third-last, or both one after the other.
-        source: of crops, or of whole views (only where a probe asked for them).
+        source: of crops, of whole views, or of whole views as the tracker sees them (only where a probe asked for them).
 
     Returns:
         keys ``video, view, subject, frame, time`` (s), N rows; float32 ``[N, D]``.

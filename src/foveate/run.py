@@ -187,12 +187,13 @@ def _plan(
         for video in videos:
             yield _item(project, stage, _PLAIN[stage], video)
     elif stage == "embed":
+        predicted = project.config.probe.source  # what all videos need; the other sources only those that probes learn from
         for video in videos:
-            yield _item(project, stage, "foveate.actions.embed", video, source="crop")
+            yield _item(project, stage, "foveate.actions.embed", video, source=predicted)
         labelled = [video for video in videos if video.name in annotated]
-        if any(settings.source == "frame" for settings in probes.values()):
+        for source in sorted({settings.source for settings in probes.values()} - {predicted}):
             for video in labelled:
-                yield _item(project, stage, "foveate.actions.embed", video, source="frame")
+                yield _item(project, stage, "foveate.actions.embed", video, source=source)
         for name in _with_copies(probes):
             for video in labelled:
                 yield _item(project, stage, "foveate.actions.copies", video, name=name)
@@ -349,7 +350,9 @@ def status(project: Project) -> Status:
                 state = _state(artefact)
             if "video" in task.arguments:
                 name = task.arguments.get("name") if task.module == "foveate.actions.copies" else None
-                key = f"embed ({name})" if name else "embed (frame)" if task.arguments.get("source") == "frame" else stage
+                source = task.arguments.get("source", project.config.probe.source)
+                beside = name or (source if source != project.config.probe.source else None)
+                key = f"embed ({beside})" if beside else stage
                 found.videos[task.item][key] = state
             else:
                 found.whole[_whole_key(stage, task.item)] = state

@@ -130,7 +130,9 @@ class ProbeSettings(Settings):
     """
 
     recipe: Literal["foveate", "paper"] = "foveate"  # how the probe is trained
-    source: Literal["crop", "frame"] = "crop"  # vectors of crops, or of whole views as a baseline
+    # Vectors of crops; of whole views as a baseline; or track: of whole views as the tracker sees them, from its own forward pass, which
+    # needs no crops and next to no time, and shows a small animal with few patches.
+    source: Literal["crop", "frame", "track"] = "crop"
     feature: Literal["cls", "patch", "subject"] = "subject"  # CLS token, mean of all patches, mean of the subject's patches
     layer: Literal["last", "third_last", "both"] = "third_last"  # block of the backbone
     window: int = Field(default=7, ge=1)  # analysed frames seen at once, centred; odd
@@ -151,7 +153,8 @@ class ProbeSettings(Settings):
 
     def published(self) -> ProbeSettings:
         """The published probe on the same windows: CLS tokens of both layers."""
-        return ProbeSettings.model_validate(self.model_dump() | {"recipe": "paper", "feature": "cls"})
+        augment = {"augment": "none"} if self.source == "track" else {}
+        return ProbeSettings.model_validate(self.model_dump() | {"recipe": "paper", "feature": "cls"} | augment)
 
     @model_validator(mode="before")
     @classmethod
@@ -163,6 +166,8 @@ class ProbeSettings(Settings):
     def _odd(self) -> ProbeSettings:
         if self.window % 2 == 0:
             raise ValueError("window must be odd: it is centred on its frame")
+        if self.recipe == "paper" and self.source == "track" and self.augment != "none":
+            raise ValueError("the tracker sees pictures as they are: recipe paper with source track needs augment: none")
         return self
 
 

@@ -3,7 +3,8 @@
 ``source="crop"`` looks at the stored crops. In crop mode ``square`` the whole crop is resized to the model's square; in mode ``paper`` only
 the published rectangle is, proportions not kept (specs of guided DINOv2: the crop is resized to 224 x 224 directly).
 ``source="frame"`` looks at whole views, the unguided baseline, resized to the square the same way. A view is then computed once for all its
-subjects, and only the ``subject`` vector, weighted by each subject's mask, differs between them. Both sources have the same rows: one for
+subjects, and only the ``subject`` vector, weighted by each subject's mask, differs between them. ``source="track"`` is what the tracker
+itself saw of the whole view, at its resolution and not squeezed to a square (``actions.seen``). All sources have the same rows: one for
 every analysed frame, view and subject with a box, so that they can be compared.
 
 Parts hold their rows by view, subject, frame. Batches never cross a part, so a resumed run computes the same ones.
@@ -13,7 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,11 +25,13 @@ from numpy.typing import NDArray
 
 from foveate import crops, timeline, track
 from foveate.actions.pictures import KEYS, Ahead, CropPart, Draws, FramePart, Source, parts_of
+from foveate.actions.seen import Seen
 from foveate.jobs import Progress, silent
 from foveate.models.pretrained import Backbone, fetch_weights, load_backbone, model_of, weights_hash
 from foveate.project import Project, Video
 from foveate.schema import FEATURES, LAYERS, SEGMENT, FoveateError, embedding_schema
 from foveate.store import Artefact, canonical_json, damaged, write_aside
+from foveate.track import glances
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -38,8 +41,9 @@ VERSION = 1
 
 def artefact(project: Project, video: Video, source: Source = "crop") -> Artefact:
     """Where the vectors of a video are, or will be, with their expected stamp."""
-    model = model_of(project.folder, project.config.embed.model)
-    settings = project.config.embed.relevant() | {"source": source, "weights": weights_hash(model)}
+    model = model_for(project, source)
+    seen = {"short_side": project.config.track.short_side} if source == "track" else project.config.embed.relevant()
+    settings = seen | {"source": source, "weights": weights_hash(model)}
     if source == "crop":
         parents = {"crop": crops.artefact(project, video).stamp}
     else:
@@ -47,6 +51,11 @@ def artefact(project: Project, video: Video, source: Source = "crop") -> Artefac
     short = hashlib.sha256(canonical_json(settings).encode()).hexdigest()[:8]
     folder = project.stage_folder("embeddings", f"{_label(model)}-{short}", video.name)
     return Artefact(folder, "embed", VERSION, settings, parents)
+
+
+def model_for(project: Project, source: Source) -> str:
+    """The backbone: built-in name, Hugging Face id or folder."""
+    return glances.model_name(project) if source == "track" else model_of(project.folder, project.config.embed.model)
 
 
 def _stages(project: Project, video: Video) -> tuple[Artefact, ...]:
@@ -66,7 +75,7 @@ def run(project: Project, video: Video, source: Source = "crop", progress: Progr
     Raises:
         FoveateError: crops (or track and timeline) are missing or damaged, or the model cannot be opened.
     """
-    model = model_of(project.folder, project.config.embed.model)
+    model = model_for(project, source)
     fetch_weights(model)  # before the stamp: a model that is not here yet has no final hash
     target = artefact(project, video, source)
     if target.complete():
@@ -74,6 +83,8 @@ def run(project: Project, video: Video, source: Source = "crop", progress: Progr
     parents = finished_inputs(project, video, source)
     total = parents[0].facts()["crops"] if source == "crop" else _boxes(parents[1])
     target.begin()
+    if source == "track":
+        return _from_tracker(project, video, target, total, progress)
     backbone, done = load_backbone(model), 0
     for part in parts_of(project, video, source):
         name = f"{part.name}.arrow"
@@ -83,6 +94,24 @@ def run(project: Project, video: Video, source: Source = "crop", progress: Progr
         done += len(part.keys)
         progress(done, total)
     target.finish({"model": project.config.embed.model, "source": source, "width": backbone.width, "rows": done})
+    return target
+
+
+def _from_tracker(project: Project, video: Video, target: Artefact, total: int, progress: Progress) -> Artefact:
+    """Source ``track``: take over what the tracker saw, and remove it there once it is safe here."""
+    seen, done = Seen(project, video), 0
+    for part in parts_of(project, video, "track"):
+        assert isinstance(part, FramePart)
+        name = f"{part.name}.arrow"
+        if not target.has(name):
+            vectors = seen.vectors(part, partial(_count, progress, done, total))
+            _check_finite(vectors, glances.model_name(project))
+            _write(target.path(name), part.keys, vectors, np.zeros(len(part.keys), np.int16))
+        done += len(part.keys)
+        progress(done, total)
+    model = project.config.track.model if project.config.track.method == "propagate" else project.config.embed.model
+    target.finish({"model": model, "source": "track", "width": seen.width or seen.backbone.width, "rows": done})
+    seen.kept.discard()
     return target
 
 
@@ -123,7 +152,7 @@ def load_vectors(
         video: one of its videos.
         feature: ``cls``, ``patch`` or ``subject``.
         layer: ``last``, ``third_last``, or ``both`` one after the other (``[last | third_last]``).
-        source: ``crop`` or ``frame``.
+        source: ``crop``, ``frame`` or ``track``.
 
     Returns:
         keys (video, view, subject, frame, time), f32[N, D] (``both``: [N, 2 D]) in the same order: by part, and in it by view,
@@ -178,11 +207,13 @@ def write_part(
     vectors = _vectors(part, backbone, project, draws, progress)
     times = [len(hows) for hows in draws]
     keys = part.keys.take(pa.array(np.repeat(np.arange(len(times)), times)))
-    aug = np.concatenate([[0 if how is None else k + 1 for k, how in enumerate(hows)] for hows in draws] or [[]]).astype(
-        np.int16
-    )
+    aug = np.concatenate([[0 if how is None else k + 1 for k, how in enumerate(hows)] for hows in draws] or [[]])
+    _write(path, keys, vectors, aug.astype(np.int16))
+
+
+def _write(path: Path, keys: pa.Table, vectors: Mapping[str, NDArray[np.float16]], aug: NDArray[np.int16]) -> None:
+    width = next(iter(vectors.values())).shape[1]
     columns: dict[str, Any] = {name: keys[name] for name in KEYS} | {"aug": pa.array(aug)}
-    width = backbone.width
     columns |= {name: pa.FixedSizeListArray.from_arrays(pa.array(v.reshape(-1)), width) for name, v in vectors.items()}
     table = pa.table(columns, schema=embedding_schema(width)).combine_chunks()
     with write_aside(path) as aside, pa.ipc.new_file(str(aside), table.schema) as writer:
@@ -209,9 +240,11 @@ def _vectors(
                 progress(done)
     except torch.OutOfMemoryError as error:
         raise FoveateError("the GPU's memory is full", remedy="make embed.batch in foveate.yaml smaller") from error
-    for name, values in out.items():
-        if not np.isfinite(values).all():
-            raise FoveateError(
-                f"the model {settings.model!r} gives vectors that are not finite ({name})", remedy="use another model"
-            )
+    _check_finite(out, settings.model)
     return out
+
+
+def _check_finite(vectors: Mapping[str, NDArray[np.float16]], model: str) -> None:
+    for name, values in vectors.items():
+        if not np.isfinite(values).all():
+            raise FoveateError(f"the model {model!r} gives vectors that are not finite ({name})", remedy="use another model")

@@ -29,7 +29,7 @@ from foveate.video import read_frames
 if TYPE_CHECKING:
     from torch import Tensor
 
-Source = Literal["crop", "frame"]
+Source = Literal["crop", "frame", "track"]
 KEYS = ("video", "view", "subject", "frame", "time")
 AHEAD = 2  # batches prepared while the model works
 _NO_MASK = np.zeros((1, 1), bool)

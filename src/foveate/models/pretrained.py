@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from foveate.models import folder as folders
 from foveate.models import handcrafted, imgfocus
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
+Layer: TypeAlias = str | int
+"""``last``, ``third_last``, or a number of blocks."""
 _HALF = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 _CLIP = ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
 
@@ -81,13 +83,15 @@ class Backbone:
     device: torch.device
     mean: tuple[float, ...]
     std: tuple[float, ...]
-    forward: Callable[[Tensor, tuple[str, ...]], dict[str, Tokens]] = field(repr=False)
+    forward: Callable[[Tensor, tuple[Layer, ...]], dict[Layer, Tokens]] = field(repr=False)
     module: nn.Module | None = field(default=None, repr=False)  # the ``transformers`` model; None without weights
     cls: bool = False  # its sequence begins with a CLS token
+    blocks: int = 0  # transformer blocks; 0 without weights
 
-    def tokens(self, images: Tensor, layers: tuple[str, ...] = LAYERS) -> dict[str, Tokens]:
+    def tokens(self, images: Tensor, layers: tuple[Layer, ...] = LAYERS) -> dict[Layer, Tokens]:
         """Tokens of u8[B, 3, H, W] RGB pictures (or float of the same range 0..255). A side that is not a multiple of ``patch`` is
-        resized to the nearest one, so that the patch grid always spans the whole picture."""
+        resized to the nearest one, so that the patch grid always spans the whole picture. A layer that is a number is what a model cut
+        off after so many blocks gives as its last one."""
         import torch
 
         with torch.inference_mode():
@@ -237,8 +241,11 @@ def load_backbone(model: str, device: torch.device | None = None, depth: float =
     family = _family(folder)
     import transformers
 
-    module = folders.open_model(getattr(transformers, family.model), folder, _UNUSED, **dict(family.options))
-    _keep(module, depth)
+    module: Any = folders.open_model(getattr(transformers, family.model), folder, _UNUSED, **dict(family.options))
+    kept = blocks_kept(module.config.num_hidden_layers, depth)
+    if kept < module.config.num_hidden_layers:
+        del _blocks(module)[kept:]
+        module.config.num_hidden_layers = kept
     return _backbone(model, module.to(device), family, device, folders.colours(folder) or family.colours)
 
 
@@ -270,13 +277,9 @@ def _family(folder: Path) -> _Family:
     return _FAMILIES[kind]
 
 
-def _keep(module: Any, depth: float) -> None:
-    """Drop the blocks after the first ``depth`` share."""
-    count = module.config.num_hidden_layers
-    kept = min(count, max(3, round(depth * count)))
-    if kept < count:
-        del _blocks(module)[kept:]
-        module.config.num_hidden_layers = kept
+def blocks_kept(count: int, depth: float) -> int:
+    """How many of ``count`` blocks a ``depth`` share is."""
+    return min(count, max(3, round(depth * count)))
 
 
 def _backbone(
@@ -296,12 +299,14 @@ def _backbone(
     if problem is not None:
         raise FoveateError(f"the model {name!r} cannot be used: {problem}", remedy="choose another model")
     forward = partial(_forward, module, family, patch)
+    token = family.whole == "token"
+    mean, std = colours
     return Backbone(
-        name, patch, config.hidden_size, device, colours[0], colours[1], forward, module, cls=family.whole == "token"
+        name, patch, config.hidden_size, device, mean, std, forward, module, cls=token, blocks=config.num_hidden_layers
     )
 
 
-def _forward(module: Any, family: _Family, patch: int, pixels: Tensor, layers: tuple[str, ...]) -> dict[str, Tokens]:
+def _forward(module: Any, family: _Family, patch: int, pixels: Tensor, layers: tuple[Layer, ...]) -> dict[Layer, Tokens]:
     """Run a ``transformers`` vision model once and cut its sequence into whole-picture vector and patch grid."""
     import torch
 
@@ -314,15 +319,18 @@ def _forward(module: Any, family: _Family, patch: int, pixels: Tensor, layers: t
         inputs["pixel_values"] = blocks.permute(0, 2, 3, 4, 5, 1).reshape(len(pixels), rows * columns, -1)
         inputs["pixel_attention_mask"] = torch.ones(len(pixels), rows * columns, dtype=torch.int64, device=pixels.device)
         inputs["spatial_shapes"] = torch.tensor([[rows, columns]], device=pixels.device).expand(len(pixels), 2)
-    with _third_last(module) as kept:
+    number: dict[Layer, int] = {
+        layer: layer if isinstance(layer, int) else _third_last(module) for layer in layers if layer != "last"
+    }
+    with _after(module, {*number.values()}) as kept:
         out = module(**inputs)
     norm: nn.Module = getattr(module, family.norm)
-    found: dict[str, Tokens] = {}
+    found: dict[Layer, Tokens] = {}
     for layer in layers:
         if layer == "last":
             sequence = out.last_hidden_state if family.normed else norm(out.last_hidden_state)
         else:
-            sequence = norm(kept[0])
+            sequence = norm(kept[number[layer]])
         patches = sequence[:, sequence.shape[1] - rows * columns :]  # before them: CLS, registers
         if family.whole == "token":
             whole = sequence[:, 0]
@@ -335,16 +343,27 @@ def _forward(module: Any, family: _Family, patch: int, pixels: Tensor, layers: t
     return found
 
 
+def _third_last(module: Any) -> int:
+    """Blocks up to and with the third-last one."""
+    count: int = module.config.num_hidden_layers
+    return count - 2
+
+
 @contextmanager
-def _third_last(module: Any) -> Iterator[list[Tensor]]:
-    """Collects what the third-last block gives, alone: keeping the sequences of all blocks costs memory and time."""
-    kept: list[Tensor] = []
-    block = _blocks(module)[module.config.num_hidden_layers - 3]
-    hook = block.register_forward_hook(lambda _block, _given, out: kept.append(out[0] if isinstance(out, tuple) else out))
+def _after(module: Any, numbers: set[int]) -> Iterator[dict[int, Tensor]]:
+    """Collects what some blocks give, by how many there are up to each: keeping the sequences of all costs memory and time."""
+    kept: dict[int, Tensor] = {}
+
+    def keep(number: int, _block: nn.Module, _given: Any, out: Any) -> None:
+        kept[number] = out[0] if isinstance(out, tuple) else out
+
+    blocks = _blocks(module)
+    hooks = [blocks[number - 1].register_forward_hook(partial(keep, number)) for number in numbers]
     try:
         yield kept
     finally:
-        hook.remove()
+        for hook in hooks:
+            hook.remove()
 
 
 def _blocks(module: Any) -> nn.ModuleList:
@@ -356,6 +375,6 @@ def _blocks(module: Any) -> nn.ModuleList:
     return blocks
 
 
-def _handcrafted(pixels: Tensor, layers: tuple[str, ...]) -> dict[str, Tokens]:
+def _handcrafted(pixels: Tensor, layers: tuple[Layer, ...]) -> dict[Layer, Tokens]:
     tokens = Tokens(*handcrafted.describe(pixels))
     return dict.fromkeys(layers, tokens)

@@ -102,11 +102,15 @@ def _recognition(project: Project, name: str, sources: Sources, scored: scores.M
     facts = sources.get("probe", name).facts()
     looked = (
         "The whole view was"
-        if settings.source == "frame"
+        if settings.source in ("frame", "track")
         else f"A square around the animal's mask (its box and {100 * crop.pad:g} % on each side, stored at {crop.size} pixels) was"
         if crop.mode == "square"
         else "The rectangle around the animal's mask, padded by a tenth of its sides, was"
     )
+    shown, model = f"resized to {embed.image_size} × {embed.image_size} pixels", embed.model
+    if settings.source == "track":
+        shown = f"resized to {project.config.track.short_side} pixels on its short side, as the tracker sees it,"
+        model = project.config.track.model if project.config.track.method == "propagate" else embed.model
     layers = {"last": "last", "third_last": "third-last"}
     layer = f"the {layers[settings.layer]} block" if settings.layer in layers else "the last and the third-last block"
     length = _seconds(project, settings.window)
@@ -114,7 +118,7 @@ def _recognition(project: Project, name: str, sources: Sources, scored: scores.M
     groups = "animals" if settings.group == "subject" else "videos"
     rows = f"{_count(facts['train_videos'], 'annotated training video')} of {facts['groups']} {groups} that are independent of each other"
     text = (
-        f"{looked} resized to {embed.image_size} × {embed.image_size} pixels and described by a frozen vision transformer ({embed.model}): "
+        f"{looked} {shown} and described by a frozen vision transformer ({model}): "
         f"{_FEATURES[settings.feature]} of {layer}. On {window}, one logistic regression with an L2 penalty per behaviour "
         f"({', '.join(scored.behaviours)}) was trained on {rows}. "
     )

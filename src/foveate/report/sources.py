@@ -80,7 +80,7 @@ def collect(project: Project, name: str) -> Sources:
             "timeline": each(lambda video: timeline.artefact(project, video)),
             "track": each(lambda video: track.artefact(project, video)),
             "crop": each(lambda video: crops.artefact(project, video)),
-            "embed": each(lambda video: embed.artefact(project, video, source="crop")),
+            "embed": each(lambda video: embed.artefact(project, video, source=project.config.probe.source)),
             "labels": {"": _named(lambda: annotations.artefact(project))},
             "probe": {probed: _named(partial(probe.artefact, project, probed)) for probed in project.config.probes},
             "published": _published(project),

@@ -19,16 +19,18 @@ from numpy.typing import NDArray
 
 from foveate.jobs import Progress
 from foveate.masks import Mask, coverage, resample
-from foveate.schema import FoveateError, State
+from foveate.models.pretrained import blocks_kept
+from foveate.schema import LAYERS, FoveateError, State
 from foveate.settings import View
 from foveate.store import read_parquet
 from foveate.track import seeds
 from foveate.track.auto import find_start
 from foveate.track.events import Event
+from foveate.track.glances import Glances, asked
 from foveate.track.pixels import to_mask
 from foveate.track.prompts import FOLDER, TABLE, Prompt, check, load_prompts, read_mask
 from foveate.track.propagate import DEPTH, Found, Propagator
-from foveate.track.scene import Picture, Row, Scene, cut
+from foveate.track.scene import Picture, Row, Scene, cut, grid_of
 from foveate.track.shots import Look, Shots
 
 if TYPE_CHECKING:
@@ -82,6 +84,8 @@ def follow(scene: Scene, progress: Progress) -> dict[str, Any]:
                 for row in sweep.part(part, backward=True, tick=tick)
                 if row["frame"] < first.get((row["view"], scene.subjects.index(row["subject"])), 0)
             ]
+            if sweep.glances is not None:
+                sweep.glances.write(f"back-part-{part:05d}")
             scene.write(_back_name(part), rows)
             scene.happened(f"shots-back-{part:05d}", sweep.happened())
             part -= 1
@@ -95,10 +99,14 @@ def follow(scene: Scene, progress: Progress) -> dict[str, Any]:
             earlier = read_parquet(scene.target.path(_back_name(part))).to_pylist()
             have = {(row["frame"], row["view"], row["subject"]) for row in earlier}
             rows = [row for row in rows if (row["frame"], row["view"], row["subject"]) not in have] + earlier
+        if sweep.glances is not None:
+            sweep.glances.write(f"part-{part:05d}")
         scene.write(scene.part_file(part), rows)
         scene.happened(f"shots-{part:05d}", sweep.happened())
         part += 1
         scene.save("forward", part, sweep.state())
+    if sweep.glances is not None:
+        sweep.glances.target.finish()
     kinds = {f"{s.view}/{scene.subjects[s.subject]}": s.kind for s in reversed(starts)}
     return {"prompt": "+".join(sorted(set(kinds.values()))), "prompts": kinds}
 
@@ -146,10 +154,16 @@ class Sweep:
         self.stream: Iterator[tuple[int, Picture | None]] | None = None
 
     @cached_property
+    def glances(self) -> Glances | None:
+        """Where vectors of the subjects are kept, if a probe wants them."""
+        return Glances(self.scene) if asked(self.scene.project) else None
+
+    @cached_property
     def backbone(self) -> Backbone:
         from foveate.models.pretrained import load_backbone, model_of
 
-        return load_backbone(model_of(self.scene.project.folder, self.settings.model), depth=DEPTH)
+        depth = DEPTH if self.glances is None else 1.0
+        return load_backbone(model_of(self.scene.project.folder, self.settings.model), depth=depth)
 
     @cached_property
     def whole_backbone(self) -> Backbone:
@@ -160,8 +174,7 @@ class Sweep:
 
     def grid(self, view: View) -> tuple[int, int]:
         """Patch rows and columns of what the tracker sees of a view."""
-        zoom = self.settings.short_side / min(view.w, view.h) / self.backbone.patch
-        return max(1, round(view.h * zoom)), max(1, round(view.w * zoom))
+        return grid_of(view, self.settings.short_side, self.backbone.patch)
 
     def restore(self, memory: Mapping[str, Tensor]) -> None:
         for i, (name, view) in enumerate(self.scene.views.items()):
@@ -213,6 +226,8 @@ class Sweep:
         for chunk in reversed(chunks) if backward else chunks:
             for row in self._chunk(chunk, backward):
                 if row["frame"] in wanted:
+                    if self.glances is not None:
+                        self.glances.add(row)
                     yield row
             tick(len(wanted & set(chunk)))
 
@@ -242,7 +257,7 @@ class Sweep:
                     small[name][frame] = cut(picture, view, rows * self.backbone.patch, columns * self.backbone.patch)
                     if prompted:
                         whole[name, frame] = cut(picture, view, view.h, view.w)
-        tokens = {name: self._embed(small[name]) for name in active}
+        tokens = {name: self._embed(name, small[name]) for name in active}
         for frame in reversed(frames) if backward else frames:
             for name, view in self.scene.views.items():
                 if name not in active or frame not in small[name]:
@@ -265,14 +280,18 @@ class Sweep:
                     else:
                         yield self._row(name, view, subject, frame, one, picture, drawn.get(subject))
 
-    def _embed(self, pictures: Mapping[int, Picture]) -> dict[int, Tensor]:
+    def _embed(self, view: str, pictures: Mapping[int, Picture]) -> dict[int, Tensor]:
         import torch
 
         if not pictures:
             return {}
         batch = torch.from_numpy(np.stack(list(pictures.values()))).permute(0, 3, 1, 2)
-        tokens = self.backbone.patch_tokens(batch, dtype=torch.float16).cpu()
-        return dict(zip(pictures, tokens, strict=True))
+        if self.glances is None:
+            return dict(zip(pictures, self.backbone.patch_tokens(batch, dtype=torch.float16).cpu(), strict=True))
+        depth = blocks_kept(self.backbone.blocks, DEPTH)
+        seen = self.backbone.tokens(batch, (depth, *LAYERS))
+        self.glances.see(view, list(pictures), seen)
+        return dict(zip(pictures, seen[depth].patches.half().cpu(), strict=True))
 
     def _drawn(self, starts: Mapping[int, Start], whole: Mapping[tuple[str, int], Picture]) -> dict[int, Mask]:
         """The masks bool[H, W] that the prompts of one frame and view mean, without common pixels."""

@@ -174,3 +174,9 @@ def cut(picture: Picture, view: View, height: int, width: int) -> Picture:
     if seen.shape[:2] == (height, width):
         return np.ascontiguousarray(seen)
     return np.asarray(Image.fromarray(np.ascontiguousarray(seen)).resize((width, height), Image.Resampling.BICUBIC))
+
+
+def grid_of(view: View, short_side: int, patch: int) -> tuple[int, int]:
+    """Patch rows and columns of a view whose short side is shown with so many pixels."""
+    zoom = short_side / min(view.w, view.h) / patch
+    return max(1, round(view.h * zoom)), max(1, round(view.w * zoom))
