@@ -20,7 +20,6 @@ from foveate.store import read_parquet, write_parquet
 from foveate.timeline import load
 from foveate.video import read_frames
 from tests.embedded import tiny_model
-from tests.pipeline import make_study
 from tests.tracked import make_project, place, tracked
 
 torch = pytest.importorskip("torch")
@@ -144,16 +143,22 @@ def test_a_layer_in_the_middle_is_the_last_one_of_a_shorter_model(tmp_path: Path
 
 @pytest.mark.filterwarnings("ignore:the model 'handcrafted':UserWarning")
 def test_a_study_without_vectors_of_crops(tmp_path: Path) -> None:
-    """The default probe looks through the tracker: crops are not embedded at all, and a tracker without a network is no hindrance."""
-    folder = make_study(
-        tmp_path / "study", probe={"window": 3, "folds": 2, "strengths": [0.1], "source": "track"}, baselines={}
-    )
-    outcome = run.run(Project.load(folder), until="predict", workers=1)
-    assert outcome.ok, outcome.failures
-    project = Project.load(folder)
-    assert len(list((folder / "embeddings").iterdir())) == 1
-    state = run.status(project).videos[project.videos[0].name]
-    assert state["embed"] == state["predict"] == "done" and "embed (track)" not in state
+    """The default probe looks through the tracker: crops are not embedded, and a tracker without a network is no hindrance."""
+    project = make_project(tmp_path / "study", 12, method="motion", every=3)
+    with (project.folder / "foveate.yaml").open("a") as handle:
+        handle.write("embed: {model: handcrafted}\nprobe: {source: track}\nbaselines: {view: {source: frame}}\n")
+    project = Project.load(project.folder)
+    tracked(project)
+    outcome = run.run(project, until="embed", workers=1)
+    (found,) = (project.folder / "embeddings").iterdir()
+    assert outcome.ok and embed.artefact(project, project.videos[0], "track").folder == found / "v"
+    assert embed.load_vectors(project, project.videos[0], "cls", "last", "track")[1].shape == (4, 45)
+    state = run.status(project).videos["v"]
+    assert state["embed"] == "done" and "embed (track)" not in state
+    asked = [
+        task.arguments["source"] for task, _ in run._plan(project, "embed", project.videos, {"v"}, [], project.config.probes)
+    ]
+    assert asked == ["track", "frame"]  # the second for annotated videos alone
 
 
 def test_changed_pictures_are_refused(tmp_path: Path) -> None:
