@@ -349,10 +349,8 @@ def status(project: Project) -> Status:
             else:
                 state = _state(artefact)
             if "video" in task.arguments:
-                name = task.arguments.get("name") if task.module == "foveate.actions.copies" else None
-                source = task.arguments.get("source", project.config.probe.source)
-                beside = name or (source if source != project.config.probe.source else None)
-                key = f"embed ({beside})" if beside else stage
+                beside = task.arguments.get("name" if task.module == "foveate.actions.copies" else "source")
+                key = f"embed ({beside})" if beside not in (None, project.config.probe.source) else stage
                 found.videos[task.item][key] = state
             else:
                 found.whole[_whole_key(stage, task.item)] = state
