@@ -112,7 +112,10 @@ def run(project: Project, video: Video, progress: Progress = silent) -> Artefact
 
         settle(scene)
     events.gather(target)  # before the tracker's state goes: a kill in between finds nothing left to follow
-    for left in (target.path(STATE), *target.folder.glob("back-*.parquet"), *target.folder.glob("raw-*.parquet")):
+    for left in (
+        target.path(STATE),
+        *(path for name in ("back", "chunk", "raw") for path in target.folder.glob(f"{name}-*.parquet")),
+    ):
         left.unlink(missing_ok=True)
     target.finish(facts)
     return target

@@ -1,37 +1,29 @@
-"""The tracker ``sam2`` on a video, mode ``streaming``: one bounded memory per subject, from its first prompt to the end, and where that
-prompt is not in the first frame, another one from it back to the beginning.
+"""The tracker ``sam2`` on a video: SAM 2 from each subject's first prompt to the end, and where that prompt is not in the first frame, from
+it back to the beginning.
 
-Both directions work part by part and keep the memories after each, so that a killed run goes on with the same numbers. The model says in
-every frame how sure it is that the subject is in the picture; that is the row's score.
+Mode ``streaming`` keeps one bounded memory per subject, part by part, so that a killed run goes on with the same numbers. Mode ``paper``
+forgets and is prompted again after every published chunk (``chunks``). The model says in every frame how sure it is that the subject is in
+the picture; that is the row's score.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from foveate.jobs import Progress
-from foveate.masks import resample
-from foveate.schema import State
 from foveate.store import read_parquet
-from foveate.track.events import Event
+from foveate.track.chunks import follow_chunks
 from foveate.track.passes import Start, find_starts
-from foveate.track.prompts import ABSENT, read_mask
-from foveate.track.scene import Picture, Row, Scene, cut
-from foveate.track.session import Given, Seen, Session
-from foveate.track.watch import Watch
+from foveate.track.prompts import ABSENT
+from foveate.track.scene import Row, Scene
+from foveate.track.sweep import Sweep, first_prompts, part_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
-    from torch import Tensor
-
     from foveate.models.sam2 import Segmenter
-
-SURE = 0.75  # a subject that is less certainly in the picture is uncertain; a guess: no weights were at hand to choose it with
-_BACKWARD = 32  # squares held in memory together; each such run costs a jump to a keyframe
 
 
 def follow(scene: Scene, progress: Progress) -> dict[str, Any]:
@@ -42,173 +34,68 @@ def follow(scene: Scene, progress: Progress) -> dict[str, Any]:
     starts = find_starts(scene)
     track = scene.project.config.track
     model = open_sam2(model_of(scene.project.folder, track.model), track.image_size)
-    stream(scene, starts, model, progress)
-    kinds = {f"{s.view}/{scene.subjects[s.subject]}": s.kind for s in reversed(starts) if s.kind != ABSENT}
-    return {"prompt": "+".join(sorted(set(kinds.values()))), "prompts": kinds}
-
-
-def stream(scene: Scene, starts: Sequence[Start], model: Segmenter, progress: Progress) -> None:
-    """Mode ``streaming``."""
     frames = scene.analysed.frame
-    first: dict[tuple[str, int], Start] = {}
-    for start in (start for start in starts if start.kind != ABSENT):
-        first.setdefault((start.view, start.subject), start)
-    late = [start for start in first.values() if len(frames) and start.frame > frames[0]]
+    late = [start for start in first_prompts(starts).values() if len(frames) and start.frame > frames[0]]
     behind = int(np.searchsorted(frames, max((s.frame for s in late), default=0)))  # frames that the backward pass visits
-    total, done = len(frames) + behind, 0
+    done = 0
 
     def tick(count: int) -> None:
         nonlocal done
         done += count
-        progress(min(done, total), total)
+        progress(min(done, len(frames) + behind), len(frames) + behind)
 
-    phase, part, memory = scene.saved() or (
-        ("backward", part_of(scene, max(s.frame for s in late)), {}) if late else ("forward", 0, {})
-    )
-    if phase == "backward":
-        sweep = Sweep(scene, [*late, *(start for start in starts if start.kind == ABSENT)], model, backward=True)
-        sweep.restore(memory)
-        keys = {(s.view, scene.subjects[s.subject]): s.frame for s in late}
-        while part >= 0:
-            rows, found = sweep.part(part, tick)
-            scene.write(_back_name(part), [r for r in rows if r["frame"] < keys.get((r["view"], r["subject"]), 0)])
-            scene.happened(f"back-{part:05d}", found)
-            part -= 1
-            scene.save("backward", part, sweep.state())
-        phase, part, memory = "forward", 0, {}
+    saved = scene.saved()
+    if late and (saved is None or saved[0] == "backward"):
+        backward(scene, starts, late, model, tick)
+    done = behind
+    if track.mode == "paper":
+        follow_chunks(scene, starts, model, tick, partial(write, scene))
+    else:
+        forward(scene, starts, model, tick)
+    kinds = {f"{s.view}/{scene.subjects[s.subject]}": s.kind for s in reversed(starts) if s.kind != ABSENT}
+    return {"prompt": "+".join(sorted(set(kinds.values()))), "prompts": kinds}
+
+
+def backward(
+    scene: Scene, starts: Sequence[Start], late: Sequence[Start], model: Segmenter, tick: Callable[[int], None]
+) -> None:
+    """Rows of what lies before the first prompts; they wait in ``back-<k>.parquet``."""
+    saved = scene.saved()
+    _, part, memory = saved or ("backward", part_of(scene, max(start.frame for start in late)), {})
+    sweep = Sweep(scene, [*late, *(start for start in starts if start.kind == ABSENT)], model, backward=True)
+    sweep.restore(memory)
+    before = {(s.view, scene.subjects[s.subject]): s.frame for s in late}
+    while part >= 0:
+        rows, found = sweep.part(part, tick)
+        scene.write(_back_name(part), [r for r in rows if r["frame"] < before.get((r["view"], r["subject"]), 0)])
+        scene.happened(f"back-{part:05d}", found)
+        part -= 1
+        scene.save("backward", part, sweep.state())
+
+
+def forward(scene: Scene, starts: Sequence[Start], model: Segmenter, tick: Callable[[int], None]) -> None:
+    """Mode ``streaming``."""
+    saved = scene.saved()
+    _, part, memory = saved if saved is not None and saved[0] == "forward" else ("forward", 0, {})
     sweep = Sweep(scene, starts, model)
     sweep.restore(memory)
-    done = behind + min(part * len(scene.frames(0)), len(frames))
+    tick(len(scene.analysed.frame[: part * len(scene.frames(0))]))
     while part < scene.parts:
         rows, found = sweep.part(part, tick)
-        if scene.target.has(_back_name(part)):
-            earlier = read_parquet(scene.target.path(_back_name(part))).to_pylist()
-            have = {(row["frame"], row["view"], row["subject"]) for row in earlier}
-            rows = [row for row in rows if (row["frame"], row["view"], row["subject"]) not in have] + earlier
-        scene.write(scene.part_file(part), rows)
+        write(scene, part, rows)
         scene.happened(f"{part:05d}", found)
         part += 1
         scene.save("forward", part, sweep.state())
 
 
+def write(scene: Scene, part: int, rows: Sequence[Row]) -> None:
+    """Write a part, with what the backward pass found in place of what came before the first prompts."""
+    earlier: list[Row] = []
+    if scene.target.has(_back_name(part)):
+        earlier = read_parquet(scene.target.path(_back_name(part))).to_pylist()
+    have = {(row["frame"], row["view"], row["subject"]) for row in earlier}
+    scene.write(scene.part_file(part), [r for r in rows if (r["frame"], r["view"], r["subject"]) not in have] + earlier)
+
+
 def _back_name(part: int) -> str:
     return f"back-{part:05d}.parquet"
-
-
-def part_of(scene: Scene, frame: int) -> int:
-    """The part in whose time a frame, analysed or not, lies."""
-    borders = scene.analysed.frame[:: len(scene.frames(0))]
-    return max(0, int(np.searchsorted(borders, frame, side="right")) - 1)
-
-
-def given_by(scene: Scene, start: Start) -> Given:
-    """A prompt as the network takes it."""
-    view, prompt = scene.views[start.view], start.prompt
-    if start.mask is not None:
-        return Given(mask=resample(start.mask, view.h, view.w))
-    assert prompt is not None
-    if prompt.kind == "mask":
-        return Given(mask=read_mask(scene.project, prompt, view))
-    if prompt.kind == "point":
-        return Given(points=((prompt.x, prompt.y),))
-    return Given(box=(prompt.x, prompt.y, prompt.x + prompt.w, prompt.y + prompt.h))
-
-
-def row_of(scene: Scene, view: str, subject: int, frame: int, seen: Seen, given: Given | None) -> Row:
-    """The row of one subject that has been looked for; a mask that somebody drew stays as it was drawn."""
-    name = scene.subjects[subject]
-    mask = seen.mask if given is None or given.mask is None else given.mask
-    if not mask.any():
-        return scene.row(view, name, frame, State.LOST)
-    state = State.TRACKED if seen.certainty >= SURE else State.UNCERTAIN
-    return scene.row(view, name, frame, State.PROMPTED if given is not None else state, mask, seen.certainty)
-
-
-class Sweep:
-    """One direction through the video: decodes, and shows the pictures of each view to its session."""
-
-    def __init__(self, scene: Scene, starts: Sequence[Start], model: Segmenter, *, backward: bool = False) -> None:
-        self.scene, self.backward = scene, backward
-        self.starts = {(s.view, s.subject, s.frame): s for s in starts}
-        self.first = {(s.view, s.subject): s.frame for s in reversed(starts) if s.kind != ABSENT}
-        self.sessions = {name: Session(model, view.h, view.w) for name, view in scene.views.items()}
-        self.watches = {(view, name): Watch(scene, view, name) for view in scene.views for name in scene.subjects}
-        self.stream: Iterator[tuple[int, Picture | None]] | None = None
-
-    def state(self) -> dict[str, Tensor]:
-        found: dict[str, Tensor] = {}
-        for i, session in enumerate(self.sessions.values()):
-            found |= {f"{i}.{key}": value for key, value in session.state().items()}
-        return found | {f"watch.{i}": watch.state() for i, watch in enumerate(self.watches.values())}
-
-    def restore(self, memory: Mapping[str, Tensor]) -> None:
-        for i, session in enumerate(self.sessions.values()):
-            own = f"{i}."
-            session.restore({key.removeprefix(own): value for key, value in memory.items() if key.startswith(own)})
-        for i, watch in enumerate(self.watches.values()):
-            if f"watch.{i}" in memory:
-                watch.restore(memory[f"watch.{i}"])
-
-    def part(self, part: int, tick: Callable[[int], None]) -> tuple[list[Row], list[Event]]:
-        """Rows of the part's analysed frames, for all views and subjects, and what happened in them."""
-        wanted = set(self.scene.frames(part).tolist())
-        rows: list[Row] = []
-        found: list[Event] = []
-        for frame, pictures in self._pictures(part):
-            for name in self.scene.views:
-                for row, prompted in self._rows(name, frame, pictures.get(name)):
-                    found += self.watches[name, row["subject"]].judge(row, prompted)
-                    if frame in wanted:
-                        rows.append(row)
-            tick(frame in wanted)
-        if part == (0 if self.backward else self.scene.parts - 1):
-            for watch in self.watches.values():
-                found += watch.end()
-        return rows, found
-
-    def _rows(self, name: str, frame: int, picture: Picture | None) -> Iterator[tuple[Row, bool]]:
-        """Of one view in one frame, and whether the subject was prompted there."""
-        said = {s: start for s in range(len(self.scene.subjects)) if (start := self.starts.get((name, s, frame))) is not None}
-        absent = {s for s, start in said.items() if start.kind == ABSENT}
-        given = {s: given_by(self.scene, start) for s, start in said.items() if s not in absent}
-        seen = self.sessions[name].step(picture, given, absent) if picture is not None else {}
-        for subject, own in enumerate(self.scene.subjects):
-            if subject in seen:
-                yield row_of(self.scene, name, subject, frame, seen[subject], given.get(subject)), subject in given
-            else:
-                followed = (name, subject) in self.first and subject not in absent
-                yield self.scene.row(name, own, frame, State.LOST if followed else State.ABSENT), False
-
-    def _positions(self, part: int) -> list[int]:
-        """Frames visited in one part, in order of time: the analysed ones, and prompted ones in between."""
-        extra = {frame for _, _, frame in self.starts if part_of(self.scene, frame) == part}
-        found = sorted({*self.scene.frames(part).tolist(), *extra})
-        last = max(self.first.values(), default=-1)
-        return [frame for frame in found if frame <= last] if self.backward else found
-
-    def _pictures(self, part: int) -> Iterator[tuple[int, dict[str, Picture]]]:
-        """Frames of one part in the order of this direction, with the picture of each view that somebody looks at; none where the frame
-        cannot be decoded, or before the first prompt."""
-        positions = self._positions(part)
-        if self.backward:
-            for i in range(len(positions), 0, -_BACKWARD):
-                run = [(f, self._cut(p)) for f, p in self.scene.pictures(positions[max(0, i - _BACKWARD) : i])]
-                yield from reversed(run)
-            return
-        begin = min(self.first.values(), default=-1)
-        for frame in positions:
-            if self.stream is None and not any(s.memories for s in self.sessions.values()) and frame != begin:
-                yield frame, {}
-                continue
-            if self.stream is None:
-                rest = [f for later in range(part, self.scene.parts) for f in self._positions(later)]
-                self.stream = self.scene.pictures(rest[rest.index(frame) :])
-            _, picture = next(self.stream)
-            yield frame, self._cut(picture)
-
-    def _cut(self, picture: Picture | None) -> dict[str, Picture]:
-        """The views, as large as the network sees them."""
-        if picture is None:
-            return {}
-        size = {name: session.model.size for name, session in self.sessions.items()}
-        return {name: cut(picture, view, size[name], size[name]) for name, view in self.scene.views.items()}

@@ -66,7 +66,7 @@ class Session:
         self,
         picture: NDArray[np.uint8],
         given: Mapping[int, Given] | None = None,
-        absent: Collection[int] = (),
+        only: Collection[int] | None = None,
         *,
         at: int | None = None,
     ) -> dict[int, Seen]:
@@ -75,11 +75,11 @@ class Session:
         Args:
             picture: u8[h, w, 3], the whole view at any size.
             given: prompts of this frame by subject; a subject is followed from its first one on.
-            absent: subjects that somebody says are not there; what was taken for them in the last frames is forgotten.
+            only: subjects that are looked for; default: all.
             at: the frame's number where it is not the next one; frames that the session has been shown may not come again.
 
         Returns:
-            One answer for each subject that has been prompted, in this frame or before, and is not said to be absent.
+            One answer for each subject that is looked for and has been prompted, in this frame or before.
         """
         from torch.nn import functional
 
@@ -89,8 +89,7 @@ class Session:
         for subject in given:
             if subject not in self.memories:
                 self.memories[subject] = self._memory()
-        self.cut(absent)
-        looked = {subject: memory for subject, memory in sorted(self.memories.items()) if subject not in absent}
+        looked = {subject: memory for subject, memory in sorted(self.memories.items()) if only is None or subject in only}
         if not looked:
             return {}
         pixels = self.model.pixels(picture)

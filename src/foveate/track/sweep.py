@@ -1,0 +1,152 @@
+"""SAM 2 in one direction through a video: pictures in, rows and events out, part by part."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from foveate.masks import resample
+from foveate.schema import State
+from foveate.track.events import Event
+from foveate.track.passes import Start
+from foveate.track.prompts import ABSENT, read_mask
+from foveate.track.scene import Picture, Row, Scene, cut
+from foveate.track.session import Given, Seen, Session
+from foveate.track.watch import Watch
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from foveate.models.sam2 import Segmenter
+
+SURE = 0.75  # a subject that is less certainly in the picture is uncertain; a guess: no weights were at hand to choose it with
+_BACKWARD = 32  # squares held in memory together; each such run costs a jump to a keyframe
+
+
+def first_prompts(starts: Sequence[Start]) -> dict[tuple[str, int], Start]:
+    """By view and subject, what its track begins with."""
+    return {(start.view, start.subject): start for start in reversed(starts) if start.kind != ABSENT}
+
+
+def part_of(scene: Scene, frame: int) -> int:
+    """The part in whose time a frame, analysed or not, lies."""
+    borders = scene.analysed.frame[:: len(scene.frames(0))]
+    return max(0, int(np.searchsorted(borders, frame, side="right")) - 1)
+
+
+def given_by(scene: Scene, start: Start) -> Given:
+    """A prompt as the network takes it."""
+    view, prompt = scene.views[start.view], start.prompt
+    if start.mask is not None:
+        return Given(mask=resample(start.mask, view.h, view.w))
+    assert prompt is not None
+    if prompt.kind == "mask":
+        return Given(mask=read_mask(scene.project, prompt, view))
+    if prompt.kind == "point":
+        return Given(points=((prompt.x, prompt.y),))
+    return Given(box=(prompt.x, prompt.y, prompt.x + prompt.w, prompt.y + prompt.h))
+
+
+def row_of(scene: Scene, view: str, subject: int, frame: int, seen: Seen, given: Given | None) -> Row:
+    """The row of one subject that has been looked for; a mask that somebody drew stays as it was drawn."""
+    name = scene.subjects[subject]
+    mask = seen.mask if given is None or given.mask is None else given.mask
+    if not mask.any():
+        return scene.row(view, name, frame, State.LOST)
+    state = State.TRACKED if seen.certainty >= SURE else State.UNCERTAIN
+    return scene.row(view, name, frame, State.PROMPTED if given is not None else state, mask, seen.certainty)
+
+
+class Sweep:
+    """One direction through the video: decodes, and shows the pictures of each view to its session."""
+
+    def __init__(self, scene: Scene, starts: Sequence[Start], model: Segmenter, *, backward: bool = False) -> None:
+        self.scene, self.backward = scene, backward
+        self.starts = {(s.view, s.subject, s.frame): s for s in starts}
+        self.first = {key: start.frame for key, start in first_prompts(starts).items()}
+        self.sessions = {name: Session(model, view.h, view.w) for name, view in scene.views.items()}
+        self.watches = {(view, name): Watch(scene, view, name) for view in scene.views for name in scene.subjects}
+        self.stream: Iterator[tuple[int, Picture | None]] | None = None
+
+    def state(self) -> dict[str, Tensor]:
+        found: dict[str, Tensor] = {}
+        for i, session in enumerate(self.sessions.values()):
+            found |= {f"{i}.{key}": value for key, value in session.state().items()}
+        return found | {f"watch.{i}": watch.state() for i, watch in enumerate(self.watches.values())}
+
+    def restore(self, memory: Mapping[str, Tensor]) -> None:
+        for i, session in enumerate(self.sessions.values()):
+            own = f"{i}."
+            session.restore({key.removeprefix(own): value for key, value in memory.items() if key.startswith(own)})
+        for i, watch in enumerate(self.watches.values()):
+            if f"watch.{i}" in memory:
+                watch.restore(memory[f"watch.{i}"])
+
+    def part(self, part: int, tick: Callable[[int], None]) -> tuple[list[Row], list[Event]]:
+        """Rows of the part's analysed frames, for all views and subjects, and what happened in them."""
+        wanted = set(self.scene.frames(part).tolist())
+        rows: list[Row] = []
+        found: list[Event] = []
+        for frame, pictures in self._pictures(part):
+            for name in self.scene.views:
+                for row, prompted in self._rows(name, frame, pictures.get(name)):
+                    found += self.watches[name, row["subject"]].judge(row, prompted)
+                    if frame in wanted:
+                        rows.append(row)
+            tick(frame in wanted)
+        if part == (0 if self.backward else self.scene.parts - 1):
+            for watch in self.watches.values():
+                found += watch.end()
+        return rows, found
+
+    def _rows(self, name: str, frame: int, picture: Picture | None) -> Iterator[tuple[Row, bool]]:
+        """Of one view in one frame, and whether the subject was prompted there."""
+        said = {s: start for s in range(len(self.scene.subjects)) if (start := self.starts.get((name, s, frame))) is not None}
+        absent = {s for s, start in said.items() if start.kind == ABSENT}
+        given = {s: given_by(self.scene, start) for s, start in said.items() if s not in absent}
+        seen = {}
+        if picture is not None:
+            self.sessions[name].cut(absent)
+            seen = self.sessions[name].step(picture, given, set(range(len(self.scene.subjects))) - absent)
+        for subject, own in enumerate(self.scene.subjects):
+            if subject in seen:
+                yield row_of(self.scene, name, subject, frame, seen[subject], given.get(subject)), subject in given
+            else:
+                followed = (name, subject) in self.first and subject not in absent
+                yield self.scene.row(name, own, frame, State.LOST if followed else State.ABSENT), False
+
+    def _positions(self, part: int) -> list[int]:
+        """Frames visited in one part, in order of time: the analysed ones, and prompted ones in between."""
+        extra = {frame for _, _, frame in self.starts if part_of(self.scene, frame) == part}
+        found = sorted({*self.scene.frames(part).tolist(), *extra})
+        last = max(self.first.values(), default=-1)
+        return [frame for frame in found if frame <= last] if self.backward else found
+
+    def _pictures(self, part: int) -> Iterator[tuple[int, dict[str, Picture]]]:
+        """Frames of one part in the order of this direction, with the picture of each view that somebody looks at; none where the frame
+        cannot be decoded, or before the first prompt."""
+        positions = self._positions(part)
+        if self.backward:
+            for i in range(len(positions), 0, -_BACKWARD):
+                run = [(f, self._cut(p)) for f, p in self.scene.pictures(positions[max(0, i - _BACKWARD) : i])]
+                yield from reversed(run)
+            return
+        begin = min(self.first.values(), default=-1)
+        for frame in positions:
+            if self.stream is None and not any(s.memories for s in self.sessions.values()) and frame != begin:
+                yield frame, {}
+                continue
+            if self.stream is None:
+                rest = [f for later in range(part, self.scene.parts) for f in self._positions(later)]
+                self.stream = self.scene.pictures(rest[rest.index(frame) :])
+            _, picture = next(self.stream)
+            yield frame, self._cut(picture)
+
+    def _cut(self, picture: Picture | None) -> dict[str, Picture]:
+        """The views, as large as the network sees them."""
+        if picture is None:
+            return {}
+        size = {name: session.model.size for name, session in self.sessions.items()}
+        return {name: cut(picture, view, size[name], size[name]) for name, view in self.scene.views.items()}
