@@ -217,6 +217,8 @@ class _Work:
                         looks += [(*look, {}, {subject}) for look in waiting.pop((name, subject), [])]
                 for when, shown, seen_square, prompts, whom in looks:
                     for subject, seen in sessions[name].step(seen_square, prompts, whom, at=when).items():
+                        if shown < frames[0] and shown <= max(told[name, subject]):
+                            continue  # what the chunk before said there stays
                         person = prompts.get(subject) if (shown, name, subject) in self.said else None
                         rows[shown, name, subject] = row_of(self.scene, name, subject, shown, seen, person)
         for frame in frames[:covered]:
@@ -286,8 +288,8 @@ class _Work:
         *self.begins, self.begin = state["begins"].tolist()
         self.gone = {self.keys[k] for k in state["gone"].tolist()}
         for name in sorted((n for n in state if n.startswith("sure.")), key=lambda n: int(n.split(".")[2])):
-            _, key, frame = name.split(".")
-            self.sure.setdefault(self.keys[int(key)], {})[int(frame)] = bytes(state[name].tolist())
+            _, subject, frame = name.split(".")
+            self.sure.setdefault(self.keys[int(subject)], {})[int(frame)] = bytes(state[name].tolist())
         before = read_parquet(self.scene.target.path(_name(number - 1))).to_pylist()
         rows = {(row["frame"], row["view"], self.scene.subjects.index(row["subject"])): row for row in before}
         for key in self.keys:
@@ -296,11 +298,8 @@ class _Work:
 
 def _masks_of(rows: Rows, key: Key, first: int) -> Masks:
     """Frames from ``first`` on in which there is a mask."""
-    return {
-        at[0]: row["rle"]
-        for at, row in sorted(rows.items(), key=lambda item: item[0])
-        if at[1:] == key and at[0] >= first and row["rle"]
-    }
+    found = {at[0]: row["rle"] for at, row in rows.items() if at[1:] == key and at[0] >= first and row["rle"]}
+    return dict(sorted(found.items()))
 
 
 def _assemble(
@@ -337,7 +336,7 @@ def _assemble(
 def _final(scene: Scene, begins: Sequence[int]) -> Iterator[Row]:
     """Rows of all chunks by frame, view and subject. A chunk changes rows of the one before, never of those before that."""
     pending: dict[tuple[int, str, str], Row] = {}
-    for number, begin in enumerate(begins):
+    for number in range(len(begins)):
         ready = sorted(key for key in pending if number and key[0] < begins[number - 1])
         for key in ready:
             yield pending.pop(key)
