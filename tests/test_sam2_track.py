@@ -17,7 +17,7 @@ from foveate import masks, timeline, track
 from foveate.models.sam2 import open_sam2
 from foveate.project import Project
 from foveate.schema import FoveateError, State
-from foveate.track import events, sam2, scene
+from foveate.track import events, scene, sweep
 from foveate.track.events import Kind
 from foveate.track.session import Given, Session
 from foveate.track.watch import Watch
@@ -25,6 +25,7 @@ from foveate.video import read_frames
 from tests import tracked
 from tests.pipeline import contents
 from tests.tiny_sam2 import make_sam2
+from tests.videos import make_video
 
 FRAMES = 24
 CLICK = "v,,,0,point,84,56,,,"
@@ -59,7 +60,7 @@ def test_rows_are_what_the_network_says(tmp_path: Path, footage: Path, model: Pa
         row = rows[k]
         if seen.mask.any():
             assert row["rle"] == masks.encode(seen.mask) and row["score"] == pytest.approx(seen.certainty)
-            assert row["state"] == ("prompted" if k == 0 else "tracked" if seen.certainty >= sam2.SURE else "uncertain")
+            assert row["state"] == ("prompted" if k == 0 else "tracked" if seen.certainty >= sweep.SURE else "uncertain")
         else:
             assert row["rle"] is None and row["state"] in ("lost", "absent")
     assert len({row["state"] for row in rows}) >= 3
@@ -92,6 +93,26 @@ def test_absence_said_by_a_person(tmp_path: Path, footage: Path, model: Path) ->
     without = tracked.rows(tracked.tracked(project(tmp_path / "q", footage, model, CLICK)))
     assert [r["rle"] for r in rows[:6]] == [r["rle"] for r in without[:6]]
     assert [r["rle"] for r in rows[7:]] != [r["rle"] for r in without[7:]]
+
+
+def test_nothing_is_followed_across_a_cut_and_black_frames_are_left_out(tmp_path: Path, model: Path) -> None:
+    pictures = [tracked.picture(k) for k in range(12)]
+    pictures[4] = np.zeros_like(pictures[4])
+    other = np.random.default_rng(3).integers(0, 255, (14, 21, 3)).repeat(8, 0).repeat(8, 1).astype(np.uint8)
+    make_video(tmp_path / "v.mp4", [*pictures, *[other] * 6], fps=10, crf=12)
+    study = tracked.make_project(tmp_path, prompts=[CLICK], method="sam2", model=str(model))
+    done = tracked.tracked(study)
+    rows = tracked.rows(done)
+    happened = {(e.kind, e.frame) for e in events.read(done)}
+    assert {(Kind.DROPPED, 4), (Kind.CUT, 12)} <= happened and rows[4]["state"] == "lost"
+    session = Session(open_sam2(str(model)), tracked.HEIGHT, tracked.WIDTH)
+    clock = timeline.load(study, study.videos[0])
+    for k, picture in enumerate(read_frames(study.videos[0].path, clock, np.arange(18))):
+        if k == 12:
+            session.cut()
+        if k != 4:
+            seen = session.step(picture, {0: Given(points=((84, 56),))} if k == 0 else {})[0]
+            assert rows[k]["rle"] == (masks.encode(seen.mask) if seen.mask.any() else None)
 
 
 def test_subjects_and_views(tmp_path: Path, footage: Path, model: Path) -> None:

@@ -77,7 +77,9 @@ class TrackSettings(Settings):
     def relevant(self) -> dict[str, Any]:
         """Without what the method does not use; the model enters by its weights' hash."""
         if self.method == "sam2":  # the short side: what an automatic prompt looks at
-            used = {"method", "mode", "image_size", "short_side"} | ({"overlap"} if self.mode == "paper" else set())
+            used = {"method", "mode", "image_size", "short_side", "drop", "cuts"} | (
+                {"overlap"} if self.mode == "paper" else set()
+            )
             return self.model_dump(mode="json", include=used)
         return self.model_dump(mode="json", exclude={"mode", "overlap", "image_size"})
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from foveate.track.passes import Start
 from foveate.track.prompts import ABSENT, read_mask
 from foveate.track.scene import Picture, Row, Scene, cut
 from foveate.track.session import Given, Seen, Session
+from foveate.track.shots import Look, Shots
 from foveate.track.watch import Watch
 
 if TYPE_CHECKING:
@@ -21,7 +22,9 @@ if TYPE_CHECKING:
 
     from foveate.models.sam2 import Segmenter
 
+_Shown: TypeAlias = tuple[Look | None, Picture | None]
 SURE = 0.75  # a subject that is less certainly in the picture is uncertain; a guess: no weights were at hand to choose it with
+_NOTHING: _Shown = (None, None)  # of a frame that cannot be decoded
 _BACKWARD = 32  # squares held in memory together; each such run costs a jump to a keyframe
 
 
@@ -68,18 +71,24 @@ class Sweep:
         self.first = {key: start.frame for key, start in first_prompts(starts).items()}
         self.sessions = {name: Session(model, view.h, view.w) for name, view in scene.views.items()}
         self.watches = {(view, name): Watch(scene, view, name) for view in scene.views for name in scene.subjects}
+        self.shots = {name: Shots.of(scene, name) for name in scene.views}
         self.stream: Iterator[tuple[int, Picture | None]] | None = None
 
     def state(self) -> dict[str, Tensor]:
         found: dict[str, Tensor] = {}
         for i, session in enumerate(self.sessions.values()):
             found |= {f"{i}.{key}": value for key, value in session.state().items()}
+        for i, shots in enumerate(self.shots.values()):
+            found |= {f"shot.{i}.{key}": value for key, value in shots.state().items()}
         return found | {f"watch.{i}": watch.state() for i, watch in enumerate(self.watches.values())}
 
     def restore(self, memory: Mapping[str, Tensor]) -> None:
         for i, session in enumerate(self.sessions.values()):
             own = f"{i}."
             session.restore({key.removeprefix(own): value for key, value in memory.items() if key.startswith(own)})
+        for i, shots in enumerate(self.shots.values()):
+            own = f"shot.{i}."
+            shots.restore({key.removeprefix(own): value for key, value in memory.items() if key.startswith(own)})
         for i, watch in enumerate(self.watches.values()):
             if f"watch.{i}" in memory:
                 watch.restore(memory[f"watch.{i}"])
@@ -89,33 +98,50 @@ class Sweep:
         wanted = set(self.scene.frames(part).tolist())
         rows: list[Row] = []
         found: list[Event] = []
-        for frame, pictures in self._pictures(part):
+        for frame, views in self._pictures(part):
             for name in self.scene.views:
-                for row, prompted in self._rows(name, frame, pictures.get(name)):
-                    found += self.watches[name, row["subject"]].judge(row, prompted)
+                for row, prompted in self._rows(name, frame, None if views is None else views.get(name, _NOTHING)):
+                    if prompted is not None:
+                        found += self.watches[name, row["subject"]].judge(row, prompted)
                     if frame in wanted:
                         rows.append(row)
             tick(frame in wanted)
         if part == (0 if self.backward else self.scene.parts - 1):
             for watch in self.watches.values():
                 found += watch.end()
+        for shots in self.shots.values():
+            found += shots.take()
         return rows, found
 
-    def _rows(self, name: str, frame: int, picture: Picture | None) -> Iterator[tuple[Row, bool]]:
-        """Of one view in one frame, and whether the subject was prompted there."""
+    def _rows(self, name: str, frame: int, shown: _Shown | None) -> Iterator[tuple[Row, bool | None]]:
+        """Of one view in one frame, and whether the subject was prompted there; None where there was nothing to look at."""
         said = {s: start for s in range(len(self.scene.subjects)) if (start := self.starts.get((name, s, frame))) is not None}
         absent = {s for s, start in said.items() if start.kind == ABSENT}
         given = {s: given_by(self.scene, start) for s, start in said.items() if s not in absent}
-        seen = {}
-        if picture is not None:
+        seen: dict[int, Seen] = {}
+        square = None if shown is None else self._kept(name, frame, shown, bool(given))
+        if square is not None:
             self.sessions[name].cut(absent)
-            seen = self.sessions[name].step(picture, given, set(range(len(self.scene.subjects))) - absent)
+            seen = self.sessions[name].step(square, given, set(range(len(self.scene.subjects))) - absent)
         for subject, own in enumerate(self.scene.subjects):
             if subject in seen:
                 yield row_of(self.scene, name, subject, frame, seen[subject], given.get(subject)), subject in given
             else:
                 followed = (name, subject) in self.first and subject not in absent
-                yield self.scene.row(name, own, frame, State.LOST if followed else State.ABSENT), False
+                yield (
+                    self.scene.row(name, own, frame, State.LOST if followed else State.ABSENT),
+                    None if square is None else False,
+                )
+
+    def _kept(self, name: str, frame: int, shown: _Shown, prompted: bool) -> Picture | None:
+        """The picture, unless it is left out. With the first one of another shot, what the last frames looked like is forgotten."""
+        look, square = shown
+        if look is None or (look.dropped and not prompted):
+            self.shots[name].drop(frame, look)
+            return None
+        if self.shots[name].cuts(frame, look):
+            self.sessions[name].cut()
+        return square
 
     def _positions(self, part: int) -> list[int]:
         """Frames visited in one part, in order of time: the analysed ones, and prompted ones in between."""
@@ -124,9 +150,9 @@ class Sweep:
         last = max(self.first.values(), default=-1)
         return [frame for frame in found if frame <= last] if self.backward else found
 
-    def _pictures(self, part: int) -> Iterator[tuple[int, dict[str, Picture]]]:
-        """Frames of one part in the order of this direction, with the picture of each view that somebody looks at; none where the frame
-        cannot be decoded, or before the first prompt."""
+    def _pictures(self, part: int) -> Iterator[tuple[int, dict[str, _Shown] | None]]:
+        """Frames of one part in the order of this direction, with what each view shows (no view where the frame cannot be decoded); None
+        before the first prompt, where nobody looks."""
         positions = self._positions(part)
         if self.backward:
             for i in range(len(positions), 0, -_BACKWARD):
@@ -136,7 +162,7 @@ class Sweep:
         begin = min(self.first.values(), default=-1)
         for frame in positions:
             if self.stream is None and not any(s.memories for s in self.sessions.values()) and frame != begin:
-                yield frame, {}
+                yield frame, None
                 continue
             if self.stream is None:
                 rest = [f for later in range(part, self.scene.parts) for f in self._positions(later)]
@@ -144,9 +170,12 @@ class Sweep:
             _, picture = next(self.stream)
             yield frame, self._cut(picture)
 
-    def _cut(self, picture: Picture | None) -> dict[str, Picture]:
-        """The views, as large as the network sees them."""
+    def _cut(self, picture: Picture | None) -> dict[str, _Shown]:
+        """The views, as large as the network sees them, with what is compared of them."""
         if picture is None:
             return {}
         size = {name: session.model.size for name, session in self.sessions.items()}
-        return {name: cut(picture, view, size[name], size[name]) for name, view in self.scene.views.items()}
+        return {
+            name: (self.shots[name].look(picture), cut(picture, view, size[name], size[name]))
+            for name, view in self.scene.views.items()
+        }
