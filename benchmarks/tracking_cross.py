@@ -176,11 +176,18 @@ def film(folder: Path, seed: int, crossings: int) -> dict[str, object]:
     write_parquet(folder / "truth.parquet", pa.Table.from_arrays(columns, schema=TRUTH))
     (folder / "videos.csv").write_text(f"video,path,subjects\ncross,cross.mp4,{';'.join(NAMES)}\n")
     table = ["video,view,subject,frame,kind,x,y,w,h,mask"]
-    table += [f"cross,full,{name},0,box,{x - 2},{y - 2},{w + 4},{h + 4}," for name, (x, y, w, h) in zip(NAMES, boxes, strict=True)]
+    table += [
+        f"cross,full,{name},0,box,{x - 2},{y - 2},{w + 4},{h + 4}," for name, (x, y, w, h) in zip(NAMES, boxes, strict=True)
+    ]
     (folder / "prompts" / "prompts.csv").write_text("\n".join(table) + "\n")
     settings = {"analyse": {"step": STEP}, "track": {"method": "propagate", "short_side": 224}}
     (folder / "foveate.yaml").write_text(yaml.safe_dump(settings))
-    return {"crossings": crossings, "passes": int(sum(passes)), "turned_back": crossings - int(sum(passes)), "mark_share": round(share, 4)}
+    return {
+        "crossings": crossings,
+        "passes": int(sum(passes)),
+        "turned_back": crossings - int(sum(passes)),
+        "mark_share": round(share, 4),
+    }
 
 
 def main() -> None:

@@ -93,6 +93,11 @@ def gather(target: Artefact) -> None:
         path.unlink()
 
 
+def parts(target: Artefact) -> list[Event]:
+    """What has been written so far and not gathered."""
+    return [event for path in sorted(target.folder.glob("events-*.csv")) for event in _read(target, path.name)]
+
+
 def read(target: Artefact) -> list[Event]:
     """Events of a finished track, by frame; none where the track was made elsewhere.
 

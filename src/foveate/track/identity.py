@@ -1,12 +1,331 @@
-"""Who is who, where several subjects share a view: the rows of a tracker, looked at once more as a whole."""
+"""Who is who, where several subjects share a view: the rows of a tracker, looked at once more as a whole.
+
+Subjects that meet may leave with each other's names. Meetings (``crossings``) cut the tracks into fragments; each fragment is described
+by what the animal looks like from near in some of its frames (``fingerprint``); the fragments that a person's prompt vouches for, and
+those that they make sure, train a classifier between the animals of the view (``likeness``); the likeliest course of names decides
+(``whois``). What was exchanged is exchanged back, and what stays doubtful says so: state ``uncertain`` and an event.
+
+Some numbers per frame and one vector per fragment are all that is held, pictures are looked at one at a time.
+"""
 
 from __future__ import annotations
 
-from foveate.store import read_parquet, write_parquet
-from foveate.track.scene import Scene, part_name, raw_name
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from foveate import masks
+from foveate.masks import Mask
+from foveate.schema import SEGMENT, State
+from foveate.store import read_parquet
+from foveate.track import events, fingerprint, likeness, whois
+from foveate.track.crossings import Fragment, History, Meeting, fragments, meetings, read_history
+from foveate.track.events import Event, Kind
+from foveate.track.fingerprint import Look
+from foveate.track.propagate import DEPTH
+from foveate.track.scene import Picture, Row, Scene, cut, part_name, raw_name
+
+SAMPLES = 10  # frames of a fragment that are looked at from near
+STAY = 0.8  # probability that a tracker leaves a meeting with the right names
+SURE = 0.8  # probability of a name below which rows are uncertain
+VOUCHED = 30.0  # log-odds of a name that a person gave
+TELLING = 3.0  # log-odds that the animals of a view do look different, from which looks count
+MOST = 1.5  # log-odds that motion may give to an exchange, or take from it: animals that meet often turn round
+FADES = 1.0  # seconds in which what motion says loses most of its weight
+TOGETHER = 3  # analysed frames in which two masks must lie on one animal to be reported
+
+EVENTS = "identity"
+
+_log = logging.getLogger("foveate")
+
+
+@dataclass(frozen=True, eq=False)
+class Course:
+    """What became of the names in one view; S subjects, N analysed frames."""
+
+    animal: NDArray[np.int8]  # [S, N] which subject the rows under a label belong to
+    score: NDArray[np.float64]  # [S, N] probability of it; NaN where nothing ever met
+    doubtful: NDArray[np.bool_]  # [S, N]
+    events: list[Event]
 
 
 def settle(scene: Scene) -> None:
-    """Make the parts of the tracks from those that the tracker wrote. Done again, it gives the same bytes."""
+    """Make the parts of the tracks, and their events, from those that the tracker wrote. Done again, it gives the same bytes."""
+    target = scene.target
+    own = f"events-{EVENTS}.csv"
+    if not target.has(own):
+        courses = {view: follow_names(scene, view) for view in scene.views}
+        for part in range(scene.parts):
+            rows = read_parquet(target.path(raw_name(part))).to_pylist()
+            scene.write(part_name(part), [_renamed(row, scene, courses[row["view"]]) for row in rows])
+        found = [_renamed_event(event, scene, courses[event.view]) for event in events.parts(target) if event.view in courses]
+        scene.happened(EVENTS, [*found, *(event for course in courses.values() for event in course.events)])
+    for left in target.folder.glob("events-*.csv"):
+        if left.name != own:
+            left.unlink()
+
+
+def follow_names(scene: Scene, view: str) -> Course:
+    """The course of names in one view, from the tracker's rows and the footage."""
+    height, width = scene.views[view].h, scene.views[view].w
+    history = read_history(_raw_parts(scene), view, scene.subjects, height, width)
+    cuts = meetings(history)
+    if not cuts:
+        unchanged = np.repeat(np.arange(len(scene.subjects), dtype=np.int8)[:, None], len(history.frame), axis=1)
+        return Course(unchanged, np.full(unchanged.shape, np.nan), np.zeros(unchanged.shape, np.bool_), [])
+    pieces = fragments(history, cuts)
+    _log.info("%s: view %s: who is who after %d meetings", scene.video.name, view, len(cuts))
+    prints = likeness.summarise(len(pieces), _samples(scene, view, history, pieces))
+    answer = name_fragments(history, cuts, pieces, prints)
+    return _course(scene, view, history, cuts, answer.names, answer.share)
+
+
+def name_fragments(
+    history: History, cuts: Sequence[Meeting], pieces: Sequence[Fragment], prints: likeness.Prints, motion: bool = True
+) -> whois.Answer:
+    """Who is who after each meeting; the first step of the answer is the beginning.
+
+    Args:
+        prints: what the fragments look like; without any (``likeness.Prints.none``) motion and the tracker's own names decide.
+        motion: whether positions and speeds around a meeting count.
+    """
+    subjects = len(history.box)
+    start = Meeting(0, -1, tuple(range(subjects)))
+    steps = [start, *cuts]
+    moves = [_moves(history, meeting, motion) for meeting in steps]
+    after = {(piece.first, piece.label): k for k, piece in enumerate(pieces)}
+    places = [{label: after.get((meeting.last + 1, label)) for label in meeting.group} for meeting in steps]
+    vouched = np.zeros((len(pieces), subjects))
+    for k, piece in enumerate(pieces):
+        if piece.anchored:
+            vouched[k] = -VOUCHED
+            vouched[k, piece.label] = 0
+    nothing = np.zeros_like(vouched)
+
+    def course(looks: NDArray[np.float64]) -> whois.Answer:
+        out = []
+        for meeting, move, place in zip(steps, moves, places, strict=True):
+            table = np.zeros((subjects, subjects))
+            for label, at in place.items():
+                if at is not None:
+                    table[label] = looks[at] + vouched[at]
+            out.append(whois.Step(meeting.group, move, table))
+        return whois.who(out, subjects)
+
+    # At first only what a person vouched for teaches: what the tracker believes is in question.
+    belief = np.where(vouched.any(axis=1, keepdims=True), np.exp(vouched), 1 / subjects)
+    for _ in range(likeness.ROUNDS):
+        found = likeness.looks(prints, belief, pieces)
+        answer = course(found.table)
+        before, belief = belief, belief.copy()
+        for share, place in zip(answer.share, places, strict=True):
+            for label, at in place.items():
+                if at is not None:
+                    belief[at] = share[label]
+        if float(np.abs(belief - before).max()) < 1e-3:
+            break
+    # Animals that look alike can be set apart by chance as well, but not so that it explains the looks better than one animal would.
+    unseen = course(nothing)
+    gain = course(likeness.looks(prints, belief, pieces).density).evidence - unseen.evidence
+    return answer if gain > TELLING else unseen
+
+
+def _moves(history: History, meeting: Meeting, motion: bool) -> NDArray[np.float64]:
+    """Log-probabilities of the permutations of a meeting's group."""
+    orders = whois.exchanges(len(meeting.group))
+    prior = np.full(len(orders), np.log((1 - STAY) / max(1, len(orders) - 1)))
+    prior[0] = np.log(STAY)
+    if motion and meeting.last >= meeting.first > 0:
+        costs = np.array([[_strain(history, meeting, i, j) for j in meeting.group] for i in meeting.group])  # from, to
+        told = -np.array([sum(costs[i, j] for j, i in enumerate(order)) for order in orders])
+        length = float(history.time[min(meeting.last + 1, len(history.time) - 1)] - history.time[meeting.first - 1])
+        prior += np.clip(told - told[0], -MOST, MOST) * np.exp(-length / FADES)
+    normalised: NDArray[np.float64] = prior - np.logaddexp.reduce(prior)
+    return normalised
+
+
+def _strain(history: History, meeting: Meeting, before: int, after: int) -> float:
+    """How far from its course somebody would have come who bore the one label before a meeting and the other one after it: half the
+    squared distance in units of half its size; 0 where that is not known."""
+    n = len(history.frame)
+    came = [i for i in range(max(0, meeting.first - 3), meeting.first) if history.seen[before, i]]
+    went = [i for i in range(meeting.last + 1, min(n, meeting.last + 4)) if history.seen[after, i]]
+    if not came or not went:
+        return 0.0
+    start, stop = history.centre[before, came[-1]], history.centre[after, went[0]]
+    size = max(1.0, float(history.box[before, came[-1], 2:].max()))
+    passed = float(history.time[went[0]] - history.time[came[-1]])
+    off = []
+    for label, known, sign in ((before, came, 1.0), (after, went, -1.0)):
+        speed = np.zeros(2)
+        if len(known) > 1:
+            between = float(history.time[known[-1]] - history.time[known[0]])
+            speed = (history.centre[label, known[-1]] - history.centre[label, known[0]]) / between
+        ahead = start + speed * passed if sign > 0 else stop - speed * passed
+        off.append(float(np.hypot(*((stop if sign > 0 else start) - ahead))))
+    return 0.5 * min(4.0, float(np.mean(off)) / (0.5 * size)) ** 2
+
+
+def _raw_parts(scene: Scene) -> Iterator[pa.Table]:
     for part in range(scene.parts):
-        write_parquet(scene.target.path(part_name(part)), read_parquet(scene.target.path(raw_name(part))))
+        yield read_parquet(scene.target.path(raw_name(part)))
+
+
+def _samples(
+    scene: Scene, view: str, history: History, pieces: Sequence[Fragment]
+) -> Iterator[tuple[int, tuple[NDArray[np.float32], ...]]]:
+    """Number of a fragment and the fingerprint of one of its frames; by time."""
+    usual = [float(np.median(area[area > 0])) if (area > 0).any() else 0.0 for area in history.area]
+    wanted: dict[int, list[int]] = {}
+    for k, piece in enumerate(pieces):
+        at = np.arange(piece.first, piece.last + 1)
+        at = at[history.sure[piece.label, at] & (history.area[piece.label, at] > 0.4 * usual[piece.label])]
+        for i in np.unique(np.round(np.linspace(0, len(at) - 1, min(SAMPLES, len(at)))).astype(int)) if len(at) else ():
+            wanted.setdefault(int(at[i]), []).append(k)
+    positions = sorted(wanted)
+    place = scene.views[view]
+    look, patch = _look(scene) if positions else (None, 0)
+    part, table = -1, None
+    for i, (_, picture) in zip(positions, scene.pictures([int(history.frame[i]) for i in positions]), strict=True):
+        if picture is None:
+            continue
+        if i // SEGMENT != part:
+            part = i // SEGMENT
+            table = read_parquet(scene.target.path(raw_name(part)))
+        seen = cut(picture, place, place.h, place.w)
+        for k in wanted[i]:
+            mask = _mask_of(table, view, scene.subjects[pieces[k].label], int(history.frame[i]), place.h, place.w)
+            assert look is not None
+            yield k, fingerprint.describe(seen, mask, look, patch)
+
+
+def _mask_of(table: pa.Table, view: str, subject: str, frame: int, height: int, width: int) -> Mask:
+    import pyarrow.compute as pc
+
+    row = table.filter((pc.field("frame") == frame) & (pc.field("view") == view) & (pc.field("subject") == subject))
+    return masks.decode(row["rle"][0].as_py(), height, width)
+
+
+def _look(scene: Scene) -> tuple[Look, int]:
+    """Patch tokens of the backbone that tells animals apart, and its patch size."""
+    import torch
+
+    from foveate.models.pretrained import load_backbone, model_of
+
+    config = scene.project.config
+    model = config.track.model if config.track.method == "propagate" else config.embed.model
+    backbone = load_backbone(model_of(scene.project.folder, model), depth=DEPTH)
+
+    def look(picture: Picture) -> NDArray[np.float32]:
+        found: NDArray[np.float32] = (
+            backbone.patch_tokens(torch.from_numpy(picture.copy()).permute(2, 0, 1)[None]).cpu().numpy()[0]
+        )
+        return found
+
+    return look, backbone.patch
+
+
+# --- from names to rows --------------------------------------------------------------------------------------------------------
+
+
+def _course(
+    scene: Scene, view: str, history: History, cuts: Sequence[Meeting], names: whois.Names, share: NDArray[np.float64]
+) -> Course:
+    subjects, n = history.area.shape
+    animal = np.repeat(names[0][:, None], n, axis=1)
+    score = np.repeat(share[0, np.arange(subjects), names[0]][:, None], n, axis=1)
+    for k, meeting in enumerate(cuts, 1):
+        turn = _turn(history, meeting)
+        for label in meeting.group:
+            animal[label, turn:] = names[k, label]
+            before = score[label, max(meeting.first - 1, 0)]
+            score[label, meeting.last + 1 :] = after = share[k, label, names[k, label]]
+            score[label, meeting.first : meeting.last + 1] = min(before, after)
+    doubtful = score < SURE
+    notes: list[Event] = []
+    for (one, other), same in history.same.items():
+        for first, last in _stretches(same):
+            if last - first + 1 >= TOGETHER:
+                for label, rival in ((one, other), (other, one)):
+                    doubtful[label, first : last + 1] = True
+                    note = f"on the same animal as {scene.subjects[animal[rival, first]]}"
+                    notes.append(_event(scene, view, history, int(animal[label, first]), Kind.DOUBT, first, last, None, note))
+    for meeting in cuts:
+        for label in meeting.group if meeting.last >= meeting.first else ():
+            others = ", ".join(sorted(scene.subjects[animal[m, meeting.first]] for m in meeting.group if m != label))
+            who = int(animal[label, meeting.first])
+            notes.append(_event(scene, view, history, who, Kind.CROSSING, meeting.first, meeting.last, None, f"with {others}"))
+    for label in range(subjects):
+        for first, last in _changes(animal[label]):
+            who = int(animal[label, first])
+            if who != label:
+                note = f"tracked as {scene.subjects[label]}"
+                sure = float(score[label, first : last + 1].min())
+                notes.append(_event(scene, view, history, who, Kind.SWAP, first, last, sure, note))
+            for begin, end in _stretches(score[label, first : last + 1] < SURE):
+                low = float(score[label, first + begin : first + end + 1].min())
+                note = "who is who is not certain"
+                notes.append(_event(scene, view, history, who, Kind.DOUBT, first + begin, first + end, low, note))
+    return Course(animal, score, doubtful, notes)
+
+
+def _turn(history: History, meeting: Meeting) -> int:
+    """The frame of a meeting from which names may differ: where its subjects are nearest, or in the middle."""
+    if meeting.last < meeting.first:
+        return meeting.first
+    inside = slice(meeting.first, meeting.last + 1)
+    centres = history.centre[list(meeting.group), inside]
+    spread = np.linalg.norm(centres - centres.mean(axis=0), axis=-1).sum(axis=0)
+    known = np.flatnonzero(~np.isnan(spread))
+    if len(known):
+        return meeting.first + int(known[spread[known].argmin()])
+    return (meeting.first + meeting.last + 1) // 2
+
+
+def _changes(values: NDArray[np.int8]) -> list[tuple[int, int]]:
+    """First and last index of runs of one value."""
+    at = np.flatnonzero(np.diff(values)) + 1
+    return list(zip([0, *at.tolist()], [*(at - 1).tolist(), len(values) - 1], strict=True))
+
+
+def _stretches(flags: NDArray[np.bool_]) -> list[tuple[int, int]]:
+    return [(first, last) for first, last in _changes(flags.astype(np.int8)) if flags[first]]
+
+
+def _event(
+    scene: Scene, view: str, history: History, subject: int, kind: Kind, first: int, last: int, score: float | None, note: str
+) -> Event:
+    return Event(
+        frame=int(history.frame[first]),
+        view=view,
+        subject=scene.subjects[subject],
+        kind=kind,
+        time=float(history.time[first]),
+        until_frame=int(history.frame[last]),
+        until_time=float(history.time[last]),
+        score=score,
+        note=note,
+    )
+
+
+def _renamed(row: Row, scene: Scene, course: Course) -> Row:
+    position = int(np.searchsorted(scene.analysed.frame, row["frame"]))
+    label = scene.subjects.index(row["subject"])
+    score = course.score[label, position]
+    changed: Row = {"subject": scene.subjects[course.animal[label, position]]}
+    if row["rle"] is not None and not np.isnan(score):
+        changed |= {"identity_score": float(score)}
+        if course.doubtful[label, position] and row["state"] == State.TRACKED.value:
+            changed |= {"state": State.UNCERTAIN.value}
+    return row | changed
+
+
+def _renamed_event(event: Event, scene: Scene, course: Course) -> Event:
+    if event.subject not in scene.subjects:
+        return event
+    position = min(int(np.searchsorted(scene.analysed.frame, event.frame)), course.animal.shape[1] - 1)
+    return replace(event, subject=scene.subjects[course.animal[scene.subjects.index(event.subject), position]])
