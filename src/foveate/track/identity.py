@@ -73,7 +73,8 @@ def follow_names(scene: Scene, view: str) -> Course:
     """The course of names in one view, from the tracker's rows and the footage."""
     height, width = scene.views[view].h, scene.views[view].w
     history = read_history(_raw_parts(scene), view, scene.subjects, height, width)
-    cuts = meetings(history)
+    changes = [event.frame for event in events.parts(scene.target) if event.kind is Kind.CUT and event.view in ("", view)]
+    cuts = meetings(history, np.searchsorted(history.frame, changes).tolist())
     if not cuts:
         unchanged = np.repeat(np.arange(len(scene.subjects), dtype=np.int8)[:, None], len(history.frame), axis=1)
         return Course(unchanged, np.full(unchanged.shape, np.nan), np.zeros(unchanged.shape, np.bool_), [])
