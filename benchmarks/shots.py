@@ -79,6 +79,7 @@ def glued(
     """300 takes one after another, and where each but the first begins. Big cameras are drawn as often as small ones."""
     cameras = sorted({name.split("/")[0] for name in sources})
     pictures: list[Picture] = []
+    canvas = np.empty((SIDE, SIDE * 16 // 9, 3), np.uint8)
     begins, before = [], ""
     while len(begins) < 300:
         camera = str(rng.choice([c for c in cameras if c != before]))
@@ -87,7 +88,7 @@ def glued(
         every = max(1, round(step * rate))
         own = frames[int(rng.integers(max(1, len(frames) - 4 * every))) :: every][:12]
         begins.append(len(pictures))
-        pictures += [to_size(p, pictures[0]) if pictures else p for p in own]
+        pictures += [to_size(p, canvas) for p in own]
         before = camera
     return pictures, begins[1:]
 

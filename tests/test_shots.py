@@ -10,16 +10,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from PIL import Image
 
 from foveate import crops, track
 from foveate.actions.windows import unbroken
 from foveate.project import Project
 from foveate.schema import FoveateError
 from foveate.settings import TrackSettings, View
+from foveate.simulate import PastureSettings, simulate
 from foveate.track import events
 from foveate.track.events import Kind
 from foveate.track.scene import Scene
 from foveate.track.shots import EDGES, LEAST, UNLIKE, USUAL, Shots, dropped, likeness, look
+from foveate.video import read_frames, read_timeline
 from tests.tracked import HEIGHT, WIDTH, animal, make_project, picture, rows, tracked
 from tests.videos import make_video
 
@@ -121,6 +124,31 @@ def test_where_it_is_stopped_makes_no_difference() -> None:
         second.restore({key: value.clone() for key, value in first.state().items()})
         cuts(second, {k: v for k, v in film.items() if k >= stop})
         assert first.take() + second.take() == whole.events
+
+
+def test_glued_takes_of_davis(footage: Path) -> None:
+    """Real pictures, eight a second: animals and cameras that move are no cuts, and the seams are."""
+    takes = []
+    for name in ("blackswan", "dance-jump", "hike", "blackswan", "mallard-fly"):  # the half that settings may be chosen on
+        files = sorted((footage / "davis2016" / "JPEGImages" / "480p" / name).glob("*.jpg"))[:30:3]
+        takes.append([np.asarray(Image.open(file).convert("RGB")) for file in files])
+    film = [shown for take in takes for shown in take]
+    of = Shots("full", View(x=0, y=0, w=854, h=480), TrackSettings(), np.arange(50) / 8, 1 / 8, np.empty(0, np.int64))
+    assert cuts(of, dict(enumerate(film))) == [10, 20, 30, 40]
+
+
+def test_glued_pasture(tmp_path: Path) -> None:
+    """Two clips of different pens, in which animals walk before a camera that stands still."""
+    tiny = PastureSettings(seed=4, annotated=1, unannotated=1, test=0, seconds=20, fps=2, width=160, height=90, step=0.5)
+    simulate(tmp_path, tiny)
+    film = []
+    for video in Project.load(tmp_path).videos:
+        clock = read_timeline(video.path)
+        film.append(list(read_frames(video.path, clock, clock.frame[:12])))
+    for name, y in (("top", 0), ("bottom", 90)):
+        view = View(x=0, y=y, w=160, h=90)
+        of = Shots(name, view, TrackSettings(), np.arange(24) / 2, 0.5, np.empty(0, np.int64))
+        assert cuts(of, dict(enumerate(film[0] + film[1]))) == [12]
 
 
 # --- frames that are left out -----------------------------------------------------------------------------------------------------
