@@ -24,6 +24,7 @@ from foveate.track.chunks import padded, pixels_of
 from foveate.track.events import Kind
 from foveate.track.scene import Scene
 from foveate.track.session import Given, Seen, Session
+from foveate.track.shots import Shots
 from foveate.video import read_frames
 from tests import tracked
 from tests.pipeline import contents
@@ -164,11 +165,12 @@ class Killed(BaseException):
 def test_stopped_anywhere_the_result_is_the_same(
     tmp_path: Path, footage: Path, model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(chunks, "CHUNK", 6)
-    monkeypatch.setattr(chunks, "OVERLAP", 3)
-    monkeypatch.setattr(scene, "SEGMENT", 10)
-    prompts = ("v,,,8,point,84,56,,,", "v,,,20,absent,,,,,")
-    undisturbed, disturbed = (project(tmp_path / name, footage, model, *prompts) for name in "ab")
+    monkeypatch.setattr(chunks, "CHUNK", 7)
+    monkeypatch.setattr(chunks, "OVERLAP", 2)
+    monkeypatch.setattr(scene, "SEGMENT", 12)
+    views = {"left": {"x": 0, "y": 0, "w": 84, "h": 112}, "right": {"x": 84, "y": 0, "w": 84, "h": 112}}
+    prompts = ("v,left,,6,point,40,40,,,", "v,left,,18,absent,,,,,", "v,right,,0,point,40,40,,,")
+    undisturbed, disturbed = (project(tmp_path / name, footage, model, *prompts, views=views) for name in "ab")
     tracked.tracked(undisturbed)
     expected = contents(undisturbed.folder / "tracks")
     rename, count, deaths = os.replace, 0, 0
@@ -238,16 +240,17 @@ def play(
     monkeypatch.setattr("foveate.models.pretrained.weights_hash", lambda _: "fake")
 
     def run(
-        visible: Callable[[int, list[int], list[int]], bool], *prompts: str, missing: Sequence[int] = ()
+        visible: Callable[[int, list[int], list[int]], bool], *prompts: str, missing: Sequence[int] = (), cut: int = -1
     ) -> tuple[list[str], list[events.Event], list[list[tuple[int, bool]]]]:
         def pictures(_: Scene, frames: Sequence[int]) -> Iterator[tuple[int, np.ndarray | None]]:
             for frame in frames:
                 yield frame, None if frame in missing else np.full((HEIGHT, WIDTH, 3), frame, np.uint8)
 
         monkeypatch.setattr(Scene, "pictures", pictures)
+        monkeypatch.setattr(Shots, "cuts", lambda _, frame, __: frame == cut)
         monkeypatch.setattr(FakeSession, "visible", staticmethod(visible))
         FakeSession.log = []
-        done = tracked.tracked(project(tmp_path / "p", footage, "fake/model", *(prompts or (CLICK,))))
+        done = tracked.tracked(project(tmp_path / "p", footage, "fake/model", *(prompts or (CLICK,)), drop="none"))
         rows = tracked.rows(done)
         assert [row["frame"] for row in rows] == list(range(FRAMES))
         return [str(row["state"]) for row in rows], events.read(done), FakeSession.log
@@ -323,14 +326,40 @@ def test_a_prompt_of_a_person_counts_in_every_chunk_that_holds_it(play: Any) -> 
     assert (9, True) in log[0] and (9, True) in log[1]
 
 
-def test_a_gap_in_the_footage_ends_a_chunk_and_is_bridged(play: Any) -> None:
+def test_frames_that_cannot_be_decoded_are_left_out(play: Any) -> None:
     found, happened, log = play(lambda frame, *_: True, missing=(5, 6))
     assert found == states("P" + "T" * 4 + "LL" + "T" * 17)
+    assert [frame for frame, _ in log[0]] == [0, 1, 2, 3, 4, 7, 8, 9, 10, 11, 12]  # eleven that are there
+    assert log[1][:4] == [(10, True), (11, True), (12, True), (13, False)]
+    assert [(e.kind, e.frame, e.until_frame) for e in happened] == [(Kind.DROPPED, 5, 6)]
+
+
+def test_a_cut_ends_a_chunk_and_only_the_sure_frames_may_find_it_again(play: Any) -> None:
+    found, happened, log = play(lambda frame, *_: True, cut=5)
+    assert found == states("P" + "T" * 23)
     assert log[0] == [(k, k == 0) for k in range(5)]
-    assert log[1][:4] == [(2, True), (3, True), (4, True), (7, False)]
-    assert Kind.REPROMPT in {e.kind for e in happened}
+    assert log[1] == [] and log[2][:4] == [(2, True), (3, True), (4, True), (5, False)]  # the jump
+    assert log[2][-1] == (15, False) and log[3][:2] == [(13, True), (14, True)]
+    assert [(e.kind, e.frame) for e in happened] == [(Kind.REPROMPT, 5)]
+
+
+def test_not_found_after_a_cut(play: Any) -> None:
+    found, happened, _ = play(lambda frame, *_: frame < 5, cut=5)
+    assert found == states("P" + "T" * 4 + "A" * 19)
+    assert [e.frame for e in happened if e.kind == Kind.ASK] == [5]
+    assert "after a cut" in next(e.note for e in happened if e.kind == Kind.ASK)
 
 
 def test_absence_said_by_a_person_is_not_asked_about(play: Any) -> None:
     found, happened, _ = play(lambda frame, *_: frame < 6, CLICK, "v,,,7,absent,,,,,")
     assert set(found[7:]) == {"absent"} and Kind.ASK not in {e.kind for e in happened}
+
+
+def test_views_have_chunks_of_their_own(tmp_path: Path, footage: Path, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(chunks, "CHUNK", 9)
+    views = {"left": {"x": 0, "y": 0, "w": 84, "h": 112}, "right": {"x": 84, "y": 0, "w": 84, "h": 112}}
+    prompts = ("v,left,,0,point,40,40,,,", "v,right,,5,point,40,40,,,")
+    both = tracked.rows(tracked.tracked(project(tmp_path / "p", footage, model, *prompts, views=views)))
+    assert len(both) == 2 * FRAMES
+    one = project(tmp_path / "q", footage, model, prompts[1].replace("right", ""), views={"right": views["right"]})
+    assert [r["rle"] for r in both if r["view"] == "right"] == [r["rle"] for r in tracked.rows(tracked.tracked(one))]

@@ -8,9 +8,11 @@ empty, the paper needs a person. Here, in this order:
 * it is prompted by the last frames that were sure, however long ago, and goes on without what lies between;
 * the subject is marked absent there, and somebody is asked for a click. Every later chunk tries again.
 
-Prompts of people are used in every chunk that holds their frame. Deviations: boxes cover the last column and row (the released code names
-these as the corner); frames that do not decode end a chunk, as there, but the next one is prompted as after five empty frames, where the
-released pipeline needs a click; a chunk that brings no new frame is left out even if its last frame has no mask.
+Prompts of people are used in every chunk that holds their frame. A cut, or a gap, ends a chunk: each view is cut into splits, as published
+(with ``drop: paper`` by the published rule); where the published pipeline needs a click for every split, the last sure frames are tried.
+
+Deviations: boxes cover the last column and row (the released code names these as the corner); a chunk that brings no new frame is left out
+even if its last frame has no mask.
 
 Every chunk is a file until the parts are made of them, so that a killed run loses at most the chunk in hand.
 """
@@ -18,6 +20,8 @@ Every chunk is a file until the parts are made of them, so that a killed run los
 from __future__ import annotations
 
 import hashlib
+import heapq
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeAlias
@@ -33,6 +37,7 @@ from foveate.track.passes import Start
 from foveate.track.prompts import ABSENT
 from foveate.track.scene import Picture, Row, Scene, cut
 from foveate.track.session import Given, Session
+from foveate.track.shots import Look, Shots
 from foveate.track.sweep import first_prompts, given_by, row_of
 from foveate.track.watch import Watch
 
@@ -46,9 +51,8 @@ _REMEMBERED = (
     2 * OVERLAP
 )  # prompted frames of a chunk that its memory holds: those of the overlap, and the newest a person gave
 
-Key: TypeAlias = tuple[str, int]  # view, and number of the subject
 Masks: TypeAlias = dict[int, bytes]  # frame -> run lengths
-Rows: TypeAlias = dict[tuple[int, str, int], Row]  # by frame, view and number of the subject
+Rows: TypeAlias = dict[tuple[int, int], Row]  # by frame and number of the subject
 
 
 def chunks(frames: int) -> list[range]:
@@ -78,269 +82,309 @@ def follow_chunks(
     tick: Callable[[int], None],
     write: Callable[[int, Sequence[Row]], None],
 ) -> None:
-    """Follow all subjects chunk by chunk; ``write`` is given each part's number and rows."""
+    """Follow all subjects, view after view and chunk after chunk; ``write`` is given each part's number and rows."""
     saved = scene.saved()
     _, number, memory = saved if saved is not None and saved[0] == "chunks" else ("chunks", 0, {})
-    work = _Work(scene, starts, model)
-    work.restore(memory, number)
-    tick(work.begin)
-    while work.begin < len(work.frames):
-        begin = work.begin
-        rows, found = work.chunk()
-        scene.write(_name(number), rows)
-        scene.happened(f"chunk-{number:05d}", found)
-        number += 1
-        scene.save("chunks", number, work.state())
-        tick(work.begin - begin)
-    _assemble(scene, starts, [work.frames[begin] for begin in work.begins], write)
+    begun, done = int(memory["view"]) if "view" in memory else 0, 0
+    works = []
+    for place, name in enumerate(scene.views):
+        work = _Work(scene, place, name, [start for start in starts if start.view == name], model)
+        if place <= begun:
+            own = f"{place}."
+            state = {key.removeprefix(own): value for key, value in memory.items() if key.startswith(own)}
+            work.restore(state, number if place == begun else 0)
+        works.append(work)
+    for work in works[begun:]:
+        number = number if work.place == begun else 0
+        while work.begin < len(work.frames):
+            rows, found = work.chunk()
+            scene.write(work.file(number), rows)
+            scene.happened(f"chunk-{work.place:02d}-{number:05d}", found)
+            number += 1
+            finished = {f"{w.place}.{key}": value for w in works[: work.place + 1] for key, value in w.state().items()}
+            scene.save("chunks", number, finished | {"view": _number(work.place)})
+            visited = sum(w.begin for w in works) // len(works)
+            tick(visited - done)
+            done = visited
+    _assemble(scene, starts, works, write)
 
 
-def _name(number: int) -> str:
-    return f"chunk-{number:05d}.parquet"
+def _number(value: int) -> Tensor:
+    import torch
+
+    return torch.tensor(value)
 
 
 @dataclass(eq=False)
 class _Work:
-    """Where the chunks are, and what the next one needs of those before."""
+    """The chunks of one view so far, and what the next one needs of them."""
 
     scene: Scene
-    starts: Sequence[Start]
+    place: int  # of the view among all
+    name: str
+    starts: Sequence[Start]  # in this view
     model: Segmenter
     begin: int = 0  # of the next chunk, in ``frames``
     begins: list[int] = field(default_factory=list)  # of the chunks so far
-    seen: dict[Key, Masks] = field(default_factory=dict)  # in the chunk before
-    sure: dict[Key, Masks] = field(default_factory=dict)  # the last frames that were sure
-    gone: set[Key] = field(default_factory=set)  # subjects that the chunk before did not find
+    shared: list[int] = field(default_factory=list)  # frames of the next chunk that the one before has seen: none after a cut
+    seen: dict[int, Masks] = field(default_factory=dict)  # in the chunk before
+    sure: dict[int, Masks] = field(default_factory=dict)  # the last frames that were sure
+    gone: set[int] = field(default_factory=set)  # subjects that the chunk before did not find
+    judged: int = -1  # the last frame about which ``shots`` has been asked
 
     def __post_init__(self) -> None:
-        self.first = first_prompts(self.starts)
-        self.said = {(s.frame, s.view, s.subject): s for s in self.starts}
-        self.keys = [(view, subject) for view in self.scene.views for subject in range(len(self.scene.subjects))]
-        begin = min((start.frame for start in self.first.values()), default=0)
-        every = {*self.scene.analysed.frame.tolist(), *(frame for frame, _, _ in self.said)}
+        self.first = {subject: start for (_, subject), start in first_prompts(self.starts).items()}
+        self.said = {(s.frame, s.subject): s for s in self.starts}
+        begin = min((start.frame for start in self.first.values()), default=math.inf)
+        every = {*self.scene.analysed.frame.tolist(), *(frame for frame, _ in self.said)}
         self.frames = sorted(frame for frame in every if frame >= begin)  # that chunks are made of
+        self.shots = Shots.of(self.scene, self.name)
+
+    def file(self, number: int) -> str:
+        return f"chunk-{self.place:02d}-{number:05d}.parquet"
 
     def chunk(self) -> tuple[list[Row], list[Event]]:
-        """Rows of the next chunk (all of its frames, and those before it that were done again), and what happened."""
-        left = chunks(len(self.frames) - self.begin)
-        frames = self.frames[self.begin : self.begin + len(left[0])]
-        begun = [key for key, start in self.first.items() if start.frame < frames[0]]
-        overlap = {key: kept for key in begun if (kept := self._among(key, frames[:OVERLAP]))}
-        earlier = {key: tail for key in begun if key not in overlap and (tail := self._tail(key))}
-        rows, covered, whole = self._run(frames, overlap | earlier)
-        frames = frames[:covered]
+        """Rows of the next chunk (of its frames that show something, and of those before it that were done again), and what happened."""
+        first = self.frames[self.begin]
+        begun = [subject for subject, start in self.first.items() if start.frame < first]
+        overlap = {s: known for s in begun if (known := self._among(s, self.shared))}
+        earlier = {s: tail for s in begun if s not in overlap and self.shared and (tail := self._tail(s))}
+        rows, kept, end, cut_here = self._run(overlap | earlier)
         found: list[Event] = []
-        for key, tail in earlier.items():
-            if there := _masks_of(rows, key, frames[0]):
-                note = f"by {len(tail)} frames of the chunk before, begun {self._distance(max(tail), frames[0])} frames earlier"
-                found.append(self._event(Kind.REPROMPT, key, min(there), min(there), note))
-        prompted = {(v, s) for f, v, s in self.said if frames[0] <= f <= frames[-1]}
-        lost = [k for k in begun if k not in overlap and k not in prompted and not _masks_of(rows, k, frames[0])]
-        if sure := {key: self.sure[key] for key in lost if key in self.sure}:
-            others, _, _ = self._run(frames, sure, jump=True)
-            for key in sure:
-                if there := _masks_of(others, key, frames[0]):
-                    lost.remove(key)
-                    rows |= {at: row for at, row in others.items() if at[1:] == key and at[0] >= frames[0]}
-                    note = f"by the last {len(sure[key])} frames that were sure, up to frame {max(sure[key])}"
-                    found.append(self._event(Kind.REPROMPT, key, min(there), min(there), note))
-        found += self._give_up(rows, lost, earlier, frames)
-        self._remember(rows, frames[0])
+        for subject, tail in earlier.items():
+            if there := _masks_of(rows, subject, first):
+                back = self.begin - self.frames.index(max(tail))
+                note = f"by {len(tail)} frames of the chunk before; this one begins {back} frames earlier"
+                found.append(self._event(Kind.REPROMPT, subject, min(there), min(there), note))
+        inside = self.frames[self.begin : end]
+        prompted = {s for f, s in self.said if inside[0] <= f <= inside[-1]}
+        lost = [s for s in begun if s not in overlap and s not in prompted and not _masks_of(rows, s, first)]
+        if sure := {subject: self.sure[subject] for subject in lost if subject in self.sure}:
+            others = self._run(sure, until=end)[0]
+            for subject in sure:
+                if there := _masks_of(others, subject, first):
+                    lost.remove(subject)
+                    rows |= {at: row for at, row in others.items() if at[1] == subject and at[0] >= first}
+                    note = f"by the last {len(sure[subject])} frames that were sure, up to frame {max(sure[subject])}"
+                    found.append(self._event(Kind.REPROMPT, subject, min(there), min(there), note))
+        found += [*self._give_up(rows, lost, earlier, inside), *self.shots.take()]
+        self._remember(rows, first)
         self.gone = set(lost)
         self.begins.append(self.begin)
-        self.begin += covered if not whole else CHUNK if len(left) > 1 else len(frames)
+        full = len(kept) == CHUNK + OVERLAP and end < len(self.frames) and not cut_here
+        self.shared = kept[CHUNK:] if full else []
+        self.begin = self.frames.index(kept[CHUNK]) if full else end
         return list(rows.values()), found
 
-    def _among(self, key: Key, frames: Sequence[int]) -> Masks:
-        return {frame: rle for frame, rle in self.seen.get(key, {}).items() if frame in frames}
+    def _among(self, subject: int, frames: Sequence[int]) -> Masks:
+        return {frame: rle for frame, rle in self.seen.get(subject, {}).items() if frame in frames}
 
-    def _tail(self, key: Key) -> Masks:
+    def _tail(self, subject: int) -> Masks:
         """Of the chunk before, the last frame with a mask and those among the four before it that have one, too."""
-        if not self.seen.get(key):
+        if not self.seen.get(subject):
             return {}
-        last = self.frames.index(max(self.seen[key]))
-        return self._among(key, self.frames[max(0, last + 1 - OVERLAP) : last + 1])
+        last = self.frames.index(max(self.seen[subject]))
+        return self._among(subject, self.frames[max(0, last + 1 - OVERLAP) : last + 1])
 
-    def _distance(self, one: int, other: int) -> int:
-        return self.frames.index(other) - self.frames.index(one)
-
-    def _run(self, frames: Sequence[int], told: Mapping[Key, Masks], *, jump: bool = False) -> tuple[Rows, int, bool]:
-        """Follow through ``frames`` with a new memory, up to the first gap in the footage.
+    def _run(self, told: Mapping[int, Masks], until: int | None = None) -> tuple[Rows, list[int], int, bool]:
+        """Follow through a chunk with a new memory.
 
         Args:
-            frames: of the chunk.
             told: what is known of each subject from before, in frames of the chunk or earlier ones.
-            jump: only these subjects are followed, and nothing that lies between the earlier frames and the chunk.
+            until: where the chunk ends, in ``frames``: it is gone through once more, with only these subjects, and jumps from the frames
+                that are told to its beginning.
 
         Returns:
-            Rows; how many of ``frames`` they cover, those of a gap included; whether there is no gap.
+            Rows; the frames of the chunk that were not left out; where it ends; whether because of a cut.
         """
-        heads = {frame for kept in told.values() for frame in kept}
-        first = frames[0] if jump else min([*heads, frames[0]])
-        sequence = sorted({*heads, *self.frames[self.frames.index(first) : self.begin], *frames})
-        sessions = {name: Session(self.model, v.h, v.w, _REMEMBERED) for name, v in self.scene.views.items()}
-        waiting: dict[Key, list[tuple[int, int, Picture]]] = {}
+        first = self.frames[self.begin]
+        heads = {frame for masks_of in told.values() for frame in masks_of}
+        early = self.begin if until is not None else self.frames.index(min([*heads, first]))
+        sequence = sorted({*heads, *self.frames[early:until]})
+        view = self.scene.views[self.name]
+        session = Session(self.model, view.h, view.w, _REMEMBERED)
+        waiting: dict[int, list[tuple[int, int, Picture]]] = {}
         rows: Rows = {}
-        covered, gap = 0, False
+        kept: list[int] = []
         for at, (frame, picture) in enumerate(self.scene.pictures(sequence)):
-            inside = frame >= frames[0]
-            if picture is None or (gap and inside):
-                if picture is not None:
-                    break  # where the footage goes on, the next chunk begins
-                covered, gap = covered + inside, gap or inside
+            inside = frame >= first
+            shown = None if picture is None else self.shots.look(picture)
+            show, cut_here = self._kept(frame, shown)
+            if cut_here and kept:
+                return rows, kept, self.frames.index(frame), True
+            if not show or picture is None:
                 continue
-            covered += inside
-            for name, view in self.scene.views.items():
-                square = cut(picture, view, self.model.size, self.model.size)
-                given, absent, only = {}, set(), set()
-                for subject in range(len(self.scene.subjects)):
-                    key = name, subject
-                    kept = told.get(key, {})
-                    if (jump and key not in told) or not (inside or (kept and min(kept) <= frame)):
-                        continue
-                    said = self.said.get((frame, name, subject))
-                    if said is not None and said.kind == ABSENT:
-                        absent.add(subject)
-                    elif said is not None:
-                        given[subject] = given_by(self.scene, said)
-                    elif frame in kept:
-                        given[subject] = self._prompt(key, frame, kept[frame])
-                    elif kept and min(kept) < frame < max(kept):
-                        # As published, all prompts are given before anything is followed: this frame is looked at after them.
-                        waiting.setdefault(key, []).append((at, frame, square))
-                        continue
-                    only.add(subject)
-                sessions[name].cut(absent)
-                looks = [(at, frame, square, given, only - absent)]
-                for subject in only:
-                    if frame == max(told.get((name, subject), {}), default=None):
-                        looks += [(*look, {}, {subject}) for look in waiting.pop((name, subject), [])]
-                for when, shown, seen_square, prompts, whom in looks:
-                    for subject, seen in sessions[name].step(seen_square, prompts, whom, at=when).items():
-                        if shown < frames[0] and shown <= max(told[name, subject]):
-                            continue  # what the chunk before said there stays
-                        person = prompts.get(subject) if (shown, name, subject) in self.said else None
-                        rows[shown, name, subject] = row_of(self.scene, name, subject, shown, seen, person)
-        for frame in frames[:covered]:
-            for name, subject in self.keys:
-                if (frame, name, subject) not in rows:
-                    rows[frame, name, subject] = self._unseen(frame, name, subject)
-        return rows, covered, not gap
+            if inside:
+                kept.append(frame)
+            square = cut(picture, view, self.model.size, self.model.size)
+            given: dict[int, Given] = {}
+            absent: set[int] = set()
+            only: set[int] = set()
+            for subject in range(len(self.scene.subjects)):
+                marks = told.get(subject, {})
+                if (until is not None and not marks) or not (inside or (marks and min(marks) <= frame)):
+                    continue
+                said = self.said.get((frame, subject))
+                if said is not None and said.kind == ABSENT:
+                    absent.add(subject)
+                    continue
+                if said is not None:
+                    given[subject] = given_by(self.scene, said)
+                elif frame in marks:
+                    given[subject] = self._prompt(subject, frame, marks[frame])
+                elif marks and min(marks) < frame < max(marks):
+                    # As published, all prompts are given before anything is followed: this frame is looked at after them.
+                    waiting.setdefault(subject, []).append((at, frame, square))
+                    continue
+                only.add(subject)
+            session.cut(absent)
+            looks: list[tuple[int, int, Picture, dict[int, Given], set[int]]] = [(at, frame, square, given, only)]
+            for subject in sorted(only):
+                if frame == max(told.get(subject, {}), default=None):
+                    looks += [(*look, {}, {subject}) for look in waiting.pop(subject, [])]
+            for when, where, seen_there, prompts, whom in looks:
+                for subject, seen in session.step(seen_there, prompts, whom, at=when).items():
+                    if where < first and where <= max(told[subject]):
+                        continue  # what the chunk before said there stays
+                    person = prompts.get(subject) if (where, subject) in self.said else None
+                    rows[where, subject] = row_of(self.scene, self.name, subject, where, seen, person)
+            for subject in range(len(self.scene.subjects)):
+                if inside and (frame, subject) not in rows:
+                    rows[frame, subject] = self._unseen(frame, subject)
+            if len(kept) == CHUNK + OVERLAP and until is None:
+                return rows, kept, self.frames.index(frame) + 1, False
+        return rows, kept, len(self.frames) if until is None else until, False
 
-    def _prompt(self, key: Key, frame: int, rle: bytes) -> Given:
-        view = self.scene.views[key[0]]
+    def _kept(self, frame: int, shown: Look | None) -> tuple[bool, bool]:
+        """Whether the picture is one to look at, and whether another shot begins with it."""
+        prompted = any(start.frame == frame and start.kind != ABSENT for start in self.starts)
+        show = shown is not None and (not shown.dropped or prompted)
+        if frame <= self.judged:  # looked at once more
+            return show, False
+        self.judged = frame
+        if not show or shown is None:
+            self.shots.drop(frame, shown)
+            return False, False
+        return True, self.shots.cuts(frame, shown)
+
+    def _prompt(self, subject: int, frame: int, rle: bytes) -> Given:
+        view = self.scene.views[self.name]
         mask = masks.decode(rle, view.h, view.w)
         box = masks.box(mask)
         assert box is not None
-        around = tuple(float(side) for side in padded(box, view.w, view.h))
-        points = pixels_of(mask, self.scene.video.name, key[0], self.scene.subjects[key[1]], frame)
-        both = self.scene.project.config.track.overlap == "points_and_box"
-        return Given(points if both else (), around)  # type: ignore[arg-type]
+        left, top, right, bottom = (float(side) for side in padded(box, view.w, view.h))
+        if self.scene.project.config.track.overlap == "box":
+            return Given(box=(left, top, right, bottom))
+        points = pixels_of(mask, self.scene.video.name, self.name, self.scene.subjects[subject], frame)
+        return Given(points, (left, top, right, bottom))
 
-    def _unseen(self, frame: int, name: str, subject: int) -> Row:
-        said = self.said.get((frame, name, subject))
-        away = (name, subject) not in self.first or (said is not None and said.kind == ABSENT)
-        return self.scene.row(name, self.scene.subjects[subject], frame, State.ABSENT if away else State.LOST)
+    def _unseen(self, frame: int, subject: int) -> Row:
+        said = self.said.get((frame, subject))
+        away = subject not in self.first or (said is not None and said.kind == ABSENT)
+        return self.scene.row(self.name, self.scene.subjects[subject], frame, State.ABSENT if away else State.LOST)
 
-    def _give_up(self, rows: Rows, lost: Sequence[Key], earlier: Mapping[Key, Masks], frames: Sequence[int]) -> Iterator[Event]:
+    def _give_up(self, rows: Rows, lost: Sequence[int], earlier: Mapping[int, Masks], inside: Sequence[int]) -> Iterator[Event]:
         """Mark subjects absent that nothing has found, and ask, once for all chunks in a row."""
-        for key in lost:
-            after = max(earlier.get(key, {}), default=-1)
-            since = [at for at in rows if at[1:] == key and at[0] > after]
+        for subject in lost:
+            after = max(earlier.get(subject, {}), default=-1)
+            since = [at for at in rows if at[1] == subject and at[0] > after]
             for at in since:
                 rows[at]["state"] = State.ABSENT.value
-            told = any(s.kind == ABSENT and (s.view, s.subject) == key and after < s.frame <= frames[-1] for s in self.starts)
-            if key not in self.gone and not told:
-                note = (
-                    "five frames at the end of a chunk without it; neither the frames before nor those that were sure found it"
-                )
-                yield self._event(Kind.ASK, key, min(since)[0], frames[-1], note)
+            told = any(s.kind == ABSENT and s.subject == subject and after < s.frame <= inside[-1] for s in self.starts)
+            if since and subject not in self.gone and not told:
+                note = "not in the last frames of a chunk; neither those before nor the last that were sure found it"
+                note = note if self.shared else "not found after a cut, nor by the last frames that were sure"
+                yield self._event(Kind.ASK, subject, min(since)[0], inside[-1], note)
 
     def _remember(self, rows: Rows, first: int) -> None:
-        for key in self.keys:
-            self.seen[key] = _masks_of(rows, key, first)
-            own = sorted((at[0], row) for at, row in rows.items() if at[1:] == key and at[0] >= first)
-            sure = {frame: row["rle"] for frame, row in own if row["state"] in (State.TRACKED, State.PROMPTED)}
+        for subject in range(len(self.scene.subjects)):
+            self.seen[subject] = _masks_of(rows, subject, first)
+            own = sorted(at for at in rows if at[1] == subject and at[0] >= first)
+            sure = {at[0]: rows[at]["rle"] for at in own if rows[at]["state"] in (State.TRACKED, State.PROMPTED)}
             if sure:
-                self.sure[key] = dict([*self.sure.get(key, {}).items(), *sure.items()][-OVERLAP:])
+                self.sure[subject] = dict([*self.sure.get(subject, {}).items(), *sure.items()][-OVERLAP:])
 
-    def _event(self, kind: Kind, key: Key, frame: int, until: int, note: str) -> Event:
+    def _event(self, kind: Kind, subject: int, frame: int, until: int, note: str) -> Event:
         time = self.scene.clock.time
-        subject = self.scene.subjects[key[1]]
-        return Event(frame, key[0], subject, kind, float(time[frame]), until, float(time[until]), note=note)
+        name = self.scene.subjects[subject]
+        return Event(frame, self.name, name, kind, float(time[frame]), until, float(time[until]), note=note)
 
     def state(self) -> dict[str, Tensor]:
         import torch
 
         found = {
             "begins": torch.tensor([*self.begins, self.begin]),
-            "gone": torch.tensor([self.keys.index(key) for key in sorted(self.gone)], dtype=torch.int64),
+            "shared": torch.tensor(self.shared, dtype=torch.int64),
+            "gone": torch.tensor(sorted(self.gone), dtype=torch.int64),
+            "judged": torch.tensor(self.judged),
         }
-        for key, kept in self.sure.items():
+        for subject, kept in self.sure.items():
             for frame, rle in kept.items():
-                found[f"sure.{self.keys.index(key)}.{frame}"] = torch.tensor(list(rle), dtype=torch.uint8)
-        return found
+                found[f"sure.{subject}.{frame}"] = torch.tensor(list(rle), dtype=torch.uint8)
+        return found | {f"shot.{key}": value for key, value in self.shots.state().items()}
 
     def restore(self, state: Mapping[str, Tensor], number: int) -> None:
-        """Go on where ``state`` was taken, before chunk ``number``."""
+        """Go on where ``state`` was taken, before chunk ``number``; 0: this view is done, or not begun."""
+        if state:
+            *self.begins, self.begin = state["begins"].tolist()
         if not number:
             return
-        *self.begins, self.begin = state["begins"].tolist()
-        self.gone = {self.keys[k] for k in state["gone"].tolist()}
+        self.shared, self.judged = state["shared"].tolist(), int(state["judged"])
+        self.gone = set(state["gone"].tolist())
         for name in sorted((n for n in state if n.startswith("sure.")), key=lambda n: int(n.split(".")[2])):
             _, subject, frame = name.split(".")
-            self.sure.setdefault(self.keys[int(subject)], {})[int(frame)] = bytes(state[name].tolist())
-        before = read_parquet(self.scene.target.path(_name(number - 1))).to_pylist()
-        rows = {(row["frame"], row["view"], self.scene.subjects.index(row["subject"])): row for row in before}
-        for key in self.keys:
-            self.seen[key] = _masks_of(rows, key, self.frames[self.begins[-1]])
+            self.sure.setdefault(int(subject), {})[int(frame)] = bytes(state[name].tolist())
+        self.shots.restore({key.removeprefix("shot."): value for key, value in state.items() if key.startswith("shot.")})
+        before = read_parquet(self.scene.target.path(self.file(number - 1))).to_pylist()
+        rows = {(row["frame"], self.scene.subjects.index(row["subject"])): row for row in before}
+        for k in range(len(self.scene.subjects)):
+            self.seen[k] = _masks_of(rows, k, self.frames[self.begins[-1]])
+
+    def rows(self) -> Iterator[Row]:
+        """Of all chunks, by frame and subject; of two rows for one frame the later chunk's counts. A chunk changes rows of the one before
+        it, never of those before that."""
+        pending: dict[tuple[int, str], Row] = {}
+        for number in range(len(self.begins)):
+            if number:
+                limit = self.frames[self.begins[number - 1]]
+                for key in sorted(key for key in pending if key[0] < limit):
+                    yield pending.pop(key)
+            for row in read_parquet(self.scene.target.path(self.file(number))).to_pylist():
+                pending[row["frame"], row["subject"]] = row
+        for key in sorted(pending):
+            yield pending[key]
 
 
-def _masks_of(rows: Rows, key: Key, first: int) -> Masks:
+def _masks_of(rows: Rows, subject: int, first: int) -> Masks:
     """Frames from ``first`` on in which there is a mask."""
-    found = {at[0]: row["rle"] for at, row in rows.items() if at[1:] == key and at[0] >= first and row["rle"]}
-    return dict(sorted(found.items()))
+    return {at[0]: rows[at]["rle"] for at in sorted(rows) if at[1] == subject and at[0] >= first and rows[at]["rle"]}
 
 
 def _assemble(
-    scene: Scene, starts: Sequence[Start], begins: Sequence[int], write: Callable[[int, Sequence[Row]], None]
+    scene: Scene, starts: Sequence[Start], works: Sequence[_Work], write: Callable[[int, Sequence[Row]], None]
 ) -> None:
-    """Make the parts of the chunks: of two rows for one frame the later chunk's counts."""
+    """Make the parts of the chunks."""
     watches = {(view, name): Watch(scene, view, name) for view in scene.views for name in scene.subjects}
-    first = first_prompts(starts)
     prompted = {(s.frame, s.view, scene.subjects[s.subject]) for s in starts if s.kind != ABSENT}
-    stream = _final(scene, begins)
+    followed = {(view, scene.subjects[subject]) for view, subject in first_prompts(starts)}
+    stream = heapq.merge(*(work.rows() for work in works), key=lambda row: (row["frame"], row["view"], row["subject"]))
     row = next(stream, None)
     for part in range(scene.parts):
         wanted = scene.frames(part).tolist()
-        rows: list[Row] = []
+        rows: dict[tuple[int, str, str], Row] = {}
         found: list[Event] = []
         last = part == scene.parts - 1
         while row is not None and (last or row["frame"] <= wanted[-1]):
             where = row["view"], row["subject"]
             found += watches[where].judge(row, (row["frame"], *where) in prompted)
-            rows.append(row)
+            rows[(row["frame"], *where)] = row
             row = next(stream, None)
-        have = {row["frame"] for row in rows}
-        for frame in set(wanted) - have:  # before the first prompt
-            for view, subject in watches:
-                followed = (view, scene.subjects.index(subject)) in first
-                rows.append(scene.row(view, subject, frame, State.LOST if followed else State.ABSENT))
+        for frame in wanted:
+            for view, name in watches:  # before the first prompt, or left out
+                lost = State.LOST if (view, name) in followed else State.ABSENT
+                rows.setdefault((frame, view, name), scene.row(view, name, frame, lost))
         if last:
             for watch in watches.values():
                 found += watch.end()
-        write(part, [row for row in rows if row["frame"] in set(wanted)])
+        write(part, [row for key, row in rows.items() if key[0] in set(wanted)])
         scene.happened(f"{part:05d}", found)
-
-
-def _final(scene: Scene, begins: Sequence[int]) -> Iterator[Row]:
-    """Rows of all chunks by frame, view and subject. A chunk changes rows of the one before, never of those before that."""
-    pending: dict[tuple[int, str, str], Row] = {}
-    for number in range(len(begins)):
-        ready = sorted(key for key in pending if number and key[0] < begins[number - 1])
-        for key in ready:
-            yield pending.pop(key)
-        for row in read_parquet(scene.target.path(_name(number))).to_pylist():
-            pending[row["frame"], row["view"], row["subject"]] = row
-    for key in sorted(pending):
-        yield pending[key]
