@@ -213,14 +213,39 @@ class Artefact:
         if not self.begun():
             self.discard()
             self.folder.mkdir(parents=True, exist_ok=True)
-            write_json(self.folder / _BUILDING, {"stamp": self.stamp})
+            self.mark()
         (self.folder / _DONE).unlink(missing_ok=True)
         for aside in self.folder.rglob(".*.aside*"):  # left by a killed process
             aside.unlink(missing_ok=True)
 
     def begun(self) -> bool:
         """Whether parts of this very artefact lie there unfinished."""
-        return _read_record(self.folder / _BUILDING) == {"stamp": self.stamp}
+        return (_read_record(self.folder / _BUILDING) or {}).get("stamp") == self.stamp
+
+    def mark(self) -> None:
+        """Say that the parts in the folder are of this very artefact: after this, ``begin`` keeps them."""
+        write_json(self.folder / _BUILDING, self._identity())
+
+    def earlier(self) -> dict[str, Any] | None:
+        """What lies in the folder instead, finished or not: its stage, version, stamp, settings and parents; None where that is not
+        known, or where the parts are of this artefact."""
+        found = _read_record(self.folder / _BUILDING) or self.record()
+        other = found is not None and found.get("stamp") != self.stamp
+        return found if other and self._identity().keys() <= (found or {}).keys() else None
+
+    def unharmed(self, name: str) -> bool:
+        """Whether a file is there and, if it was sealed, what it was then, whatever the stamp."""
+        sealed = (self.record() or {"files": {}})["files"].get(name)
+        return self.has(name) and (sealed is None or sealed[1] == file_sha256(self.path(name)))
+
+    def _identity(self) -> dict[str, Any]:
+        return {
+            "stage": self.stage,
+            "version": self.version,
+            "stamp": self.stamp,
+            "settings": self.settings,
+            "parents": self.parents,
+        }
 
     def has(self, name: str) -> bool:
         return (self.folder / name).is_file()
@@ -234,15 +259,7 @@ class Artefact:
         }
         write_json(
             self.folder / _DONE,
-            {
-                "stage": self.stage,
-                "version": self.version,
-                "stamp": self.stamp,
-                "settings": self.settings,
-                "parents": self.parents,
-                "files": files,
-                "facts": facts or {},
-            },
+            {**self._identity(), "files": files, "facts": facts or {}},
         )
         (self.folder / _BUILDING).unlink(missing_ok=True)
 

@@ -7,7 +7,7 @@ before `run`.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from foveate import timeline
 from foveate.exchange import VERSION as imports_version
@@ -18,7 +18,10 @@ from foveate.settings import CONFIG
 from foveate.store import Artefact, remembered
 from foveate.track import events
 from foveate.track.imports import load_imports, settings_of
-from foveate.track.prompts import ABSENT, FOLDER, TABLE, load_prompts, stamps
+from foveate.track.prompts import ABSENT, FOLDER, TABLE, check, check_pictures, load_prompts, stamps
+
+if TYPE_CHECKING:
+    from foveate.track.scene import Scene
 
 VERSION = 6
 
@@ -85,24 +88,22 @@ def run(project: Project, video: Video, progress: Progress = silent) -> Artefact
         target = artefact(project, video)  # a model that had to be fetched has its final hash only now
         if target.complete():
             return target
-    from foveate.track.scene import STATE, Scene
+    from foveate.track import resume
+    from foveate.track.scene import Scene
 
-    target.begin()
     scene = Scene(project, video, target)
     if imports := load_imports(project, video):
         from foveate.track.imported import follow as take_over
 
+        target.begin()
         facts = take_over(scene, imports, progress)
         events.gather(target)
         target.finish(facts)
         return target
+    _check(scene)  # before anything in the folder is replaced
+    resume.adopt(scene)
+    target.begin()
     if project.config.track.method == "motion":
-        if target.settings["prompts"]:
-            raise FoveateError(
-                f"video {video.name!r} has prompts, and the tracker `motion` takes none",
-                file=project.folder / FOLDER / TABLE,
-                remedy=f"remove its rows, or set `track: {{method: propagate}}` in {CONFIG}",
-            )
         from foveate.track.motion import follow
     elif project.config.track.method == "sam2":
         from foveate.track.sam2 import follow
@@ -114,10 +115,19 @@ def run(project: Project, video: Video, progress: Progress = silent) -> Artefact
 
         settle(scene)
     events.gather(target)  # before the tracker's state goes: a kill in between finds nothing left to follow
-    for left in (
-        target.path(STATE),
-        *(path for name in ("back", "chunk", "raw") for path in target.folder.glob(f"{name}-*.parquet")),
-    ):
-        left.unlink(missing_ok=True)
+    resume.seal(scene)
     target.finish(facts)
     return target
+
+
+def _check(scene: Scene) -> None:
+    """What is wrong with views and prompts is found out before the tracks that are there are given up."""
+    prompts = load_prompts(scene.project, scene.video)
+    if prompts and scene.project.config.track.method == "motion":
+        raise FoveateError(
+            f"video {scene.video.name!r} has prompts, and the tracker `motion` takes none",
+            file=scene.project.folder / FOLDER / TABLE,
+            remedy=f"remove its rows, or set `track: {{method: propagate}}` in {CONFIG}",
+        )
+    check(scene.project, prompts, len(scene.clock), scene.views)
+    check_pictures(scene.project, scene.video, prompts)

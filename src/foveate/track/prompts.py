@@ -163,6 +163,8 @@ def _click(project: Project, text: str) -> Prompt:
     if wrong := _misplaced(prompt, frames, views[prompt.view]):
         problem, where = wrong
         raise FoveateError(f"--prompt {text!r} is not stored: {problem}", remedy=where)
+    if prompt.kind != ABSENT and (problem := _undecodable(project, video, prompt.frame)):
+        raise FoveateError(f"--prompt {text!r} is not stored: {problem}", remedy=_ELSEWHERE)
     return prompt
 
 
@@ -330,6 +332,34 @@ def check(project: Project, prompts: Sequence[Prompt], frames: int, views: Mappi
             raise FoveateError(problem, file=path, row=prompt.row, remedy=f"{where}; correct the row")
         if prompt.kind == "mask":
             read_mask(project, prompt, views[prompt.view])
+
+
+def check_pictures(project: Project, video: Video, prompts: Sequence[Prompt]) -> None:
+    """See whether something can be pointed at in the prompted frames.
+
+    Raises:
+        FoveateError: one cannot be decoded; names the row.
+    """
+    for frame in sorted({prompt.frame for prompt in prompts if prompt.kind != ABSENT}):
+        if problem := _undecodable(project, video, frame):
+            row = next(prompt.row for prompt in prompts if prompt.frame == frame)
+            raise FoveateError(problem, file=project.folder / FOLDER / TABLE, row=row, remedy=_ELSEWHERE)
+
+
+_ELSEWHERE = "point at the subject in another frame"
+
+
+def _undecodable(project: Project, video: Video, frame: int) -> str:
+    """Why a frame shows nothing; empty when it does. The footage itself must be there."""
+    from foveate.video import opened, read_frames
+
+    try:
+        for _ in read_frames(video.path, timeline.load(project, video), np.array([frame], np.int64)):
+            return ""
+    except FoveateError as error:
+        with opened(video.path):
+            return f"frame {frame} of video {video.name!r} has no picture to point at: {error.problem}"
+    return ""
 
 
 def _misplaced(prompt: Prompt, frames: int, view: View) -> tuple[str, str] | None:

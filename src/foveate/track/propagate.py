@@ -71,7 +71,7 @@ def unit(tokens: Tensor, centre: Tensor) -> Tensor:
     from torch.nn import functional
 
     flat = functional.normalize(tokens.float().flatten(0, -2) - centre, dim=-1)
-    return flat.half().float()
+    return flat.half().float().contiguous()  # a stored one is: products of another layout differ in the last digit
 
 
 def vote(query: Tensor, memories: Sequence[Voters], topk: int, temperature: float) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,8 +20,9 @@ from foveate.schema import SEGMENT, TRACK, FoveateError, State
 from foveate.settings import View
 from foveate.store import Artefact, write_aside, write_parquet
 from foveate.timeline import Analysed
-from foveate.track import events
+from foveate.track import events, resume
 from foveate.track.events import Event
+from foveate.track.resume import STATE
 from foveate.video import Timeline, opened, read_frames
 
 if TYPE_CHECKING:
@@ -28,7 +30,6 @@ if TYPE_CHECKING:
 
 Picture = NDArray[np.uint8]
 Row = dict[str, Any]
-STATE = "state.safetensors"
 
 _log = logging.getLogger("foveate")
 
@@ -80,6 +81,11 @@ class Scene:
     def frames(self, part: int) -> NDArray[np.int64]:
         """Numbers of the analysed frames of one part."""
         return self.analysed.frame[part * SEGMENT : (part + 1) * SEGMENT]
+
+    def part_of(self, frame: int) -> int:
+        """The part in whose time a frame, analysed or not, lies."""
+        starts = self.analysed.frame[:: len(self.frames(0))]
+        return max(0, int(np.searchsorted(starts, frame, side="right")) - 1)
 
     def pictures(self, frames: Sequence[int]) -> Iterator[tuple[int, Picture | None]]:
         """Frame number and uint8[H, W, 3] picture, or None for one that cannot be decoded; the others are not lost with it.
@@ -144,8 +150,11 @@ class Scene:
         state, which gives the same bytes."""
         from safetensors.torch import save_file
 
+        if phase == "forward":
+            resume.keep(self, part - 1)
         with write_aside(self.target.path(STATE)) as aside:
-            save_file(dict(tensors), str(aside), {"phase": phase, "part": str(part)})
+            # One entry: the library writes several in any order, and the bytes should not differ.
+            save_file(dict(tensors), str(aside), {"about": json.dumps({"phase": phase, "part": part, **resume.about(self)})})
 
     def saved(self) -> tuple[str, int, dict[str, Tensor]] | None:
         """Phase, next part and tensors; None at the start."""
@@ -154,8 +163,8 @@ class Scene:
         if not self.target.has(STATE):
             return None
         with safe_open(str(self.target.path(STATE)), framework="pt") as handle:
-            about = handle.metadata()
-            return about["phase"], int(about["part"]), {name: handle.get_tensor(name) for name in handle.keys()}  # noqa: SIM118
+            about = json.loads(handle.metadata()["about"])
+            return about["phase"], about["part"], {name: handle.get_tensor(name) for name in handle.keys()}  # noqa: SIM118
 
 
 def part_name(part: int) -> str:
