@@ -88,7 +88,7 @@ def gather(target: Artefact) -> None:
     their events are in the file then."""
     parts = sorted(target.folder.glob("events-*.csv"))
     if parts or not target.has(FILE):
-        _write(target, FILE, read(target) + [event for path in parts for event in read_part(target, path.name)])
+        _write(target, FILE, read(target) + [event for path in parts for event in _read(target, path.name)])
     for path in parts:
         path.unlink()
 
@@ -106,7 +106,7 @@ def read(target: Artefact) -> list[Event]:
     """
     if FILE in (target.record() or {"files": ()})["files"]:
         target.checked(FILE)
-    return read_part(target, FILE) if target.has(FILE) else []
+    return _read(target, FILE) if target.has(FILE) else []
 
 
 def cuts(target: Artefact, view: str) -> NDArray[np.int64]:
@@ -130,8 +130,7 @@ def _cell(value: object) -> str:
     return f"{value:.6f}".rstrip("0").rstrip(".") if isinstance(value, float) else str(value)
 
 
-def read_part(target: Artefact, name: str) -> list[Event]:
-    """Events of one file of a track, finished or not."""
+def _read(target: Artefact, name: str) -> list[Event]:
     path = target.path(name)
     try:
         rows = list(csv.DictReader(io.StringIO(path.read_text(encoding="utf-8"), newline="")))

@@ -47,8 +47,7 @@ def keep(scene: Scene, part: int) -> None:
                 os.link(source, aside)
             except OSError:  # a file system without links
                 shutil.copyfile(source, aside)
-    asked = [e for path in scene.target.folder.glob("events-*.csv") for e in events.read_part(scene.target, path.name)]
-    wanted = {part, *_wanted(scene, asked)}  # a question of the next part may be about a frame of this one
+    wanted = {part, *_wanted(scene, events.parts(scene.target))}  # a question of the next part may be about a frame of this one
     for path in scene.target.folder.glob("kept-*.safetensors"):
         if _number(path) not in wanted or _number(path) > part:
             path.unlink()
