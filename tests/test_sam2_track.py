@@ -20,7 +20,7 @@ from foveate.schema import FoveateError, State
 from foveate.track import events, scene, sweep
 from foveate.track.events import Kind
 from foveate.track.session import Given, Session
-from foveate.track.watch import Watch
+from foveate.track.unseen import Watch
 from foveate.video import read_frames
 from tests import tracked
 from tests.pipeline import contents

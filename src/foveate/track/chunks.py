@@ -39,7 +39,7 @@ from foveate.track.scene import Picture, Row, Scene, cut
 from foveate.track.session import Given, Session
 from foveate.track.shots import Look, Shots
 from foveate.track.sweep import first_prompts, given_by, row_of
-from foveate.track.watch import Watch
+from foveate.track.unseen import Watch
 
 if TYPE_CHECKING:
     from torch import Tensor

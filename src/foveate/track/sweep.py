@@ -15,7 +15,7 @@ from foveate.track.prompts import ABSENT, read_mask
 from foveate.track.scene import Picture, Row, Scene, cut
 from foveate.track.session import Given, Seen, Session
 from foveate.track.shots import Look, Shots
-from foveate.track.watch import Watch
+from foveate.track.unseen import Watch
 
 if TYPE_CHECKING:
     from torch import Tensor
