@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 
-from foveate import crops, track
+from foveate import crops, timeline, track
 from foveate.actions.windows import unbroken
 from foveate.project import Project
 from foveate.schema import FoveateError
@@ -230,6 +230,41 @@ def test_the_empty_scene_of_motion_is_that_of_the_shot(tmp_path: Path) -> None:
             if row["x"] is not None
         )
         assert good >= 44 if name == "split" else good < 36, (name, good)
+
+
+@pytest.mark.parametrize("method", ["motion", "propagate"])
+def test_stopped_anywhere_the_result_is_the_same(tmp_path: Path, method: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Cuts, dropped frames, the empty scene of the shot and the vectors that the tracker keeps, over several parts."""
+    for module in ("scene", "motion"):
+        monkeypatch.setattr(f"foveate.track.{module}.SEGMENT", 8)
+    black = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
+    pictures = [black if k in (6, 7, 8) else picture(k) if k < 13 else barn(k) for k in range(24)]
+    prompts = ["v,full,v,10,point,{:.0f},{:.0f},,,".format(*_at(10))] if method == "propagate" else []
+    found = {}
+    for name, stops in (("whole", ()), ("stopped", (11, 21))):
+        project = film(tmp_path / name, pictures, method=method, prompts=prompts)
+        with (project.folder / "foveate.yaml").open("a") as handle:
+            handle.write("baselines: {seen: {source: track}}\n")
+        project = Project.load(project.folder)
+        timeline.run(project, project.videos[0])
+        for stop in stops:
+
+            def stopping(done: int, total: int, at: int = stop) -> None:
+                if done >= at:
+                    raise KeyboardInterrupt
+
+            with pytest.raises(KeyboardInterrupt):
+                track.run(project, project.videos[0], stopping)
+        track.run(project, project.videos[0])
+        found[name] = {
+            path.relative_to(project.folder).as_posix(): path.read_bytes()
+            for stage in ("tracks", "glances")
+            for path in sorted((project.folder / stage).rglob("*"))
+            if path.is_file()
+        }
+    assert found["whole"] == found["stopped"]
+    assert b",cut," in found["whole"]["tracks/v/events.csv"] and b",dropped," in found["whole"]["tracks/v/events.csv"]
+    assert any(name.startswith("glances/") for name in found["whole"]) == (method == "propagate")
 
 
 def smoothing(project: Project) -> Project:
