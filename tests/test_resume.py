@@ -15,7 +15,7 @@ from foveate import track
 from foveate.project import Project
 from foveate.schema import FoveateError
 from foveate.store import Artefact
-from foveate.track import events, passes, resume
+from foveate.track import events, identity, passes, resume
 from foveate.track import scene as scenes
 from foveate.track.events import Event, Kind
 from foveate.track.prompts import add_prompts
@@ -30,6 +30,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:the model 'handcrafted':UserWarn
 @pytest.fixture(autouse=True)
 def short_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(scenes, "SEGMENT", SEGMENT)
+    monkeypatch.setattr(identity, "SEGMENT", SEGMENT)
 
 
 @pytest.fixture(scope="module")
@@ -258,3 +259,25 @@ def test_a_wrong_prompt_leaves_the_track_alone(study: Project) -> None:
         assert caught.value.row == 3 and contents(tracks) == before
     table.write_text(good)
     assert track.artefact(study, study.videos[0]).complete()
+
+
+def test_several_subjects(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Names are settled over the whole video, from the rows before that: they are kept as far as a state is."""
+    prompts = ["v,,a,0,box,71,43,26,26,", "v,,b,0,box,8,80,40,24,"]
+    project = tracked.make_project(tmp_path / "study", FRAMES, prompts=prompts, subjects="a;b", short_side=56)
+    target = tracked.tracked(project)
+    assert kept(target)[3:] == [f"kept-raw-0000{part}" for part in range(6)]
+    assert target.files(".parquet") == [f"part-0000{part}.parquet" for part in range(8)]
+    x, y = tracked.place(22)
+    add_prompts(project, [f"v:a:22:{x:.0f},{y:.0f}"])
+    done = parts_done(monkeypatch)
+    assert contents(track.run(project, project.videos[0]).folder) == from_scratch(project, tmp_path)
+    assert done[:4] == [4, 5, 6, 7]
+
+
+@pytest.mark.parametrize("damage", [Path.unlink, lambda path: path.write_bytes(b"x")])
+def test_a_state_that_is_gone_or_damaged_is_passed_over(study: Project, damage: Callable[[Path], Any]) -> None:
+    damage(study.folder / "tracks" / "v" / "kept-00004.safetensors")
+    add_prompts(study, [click(study, 22)])
+    scene = scenes.Scene(study, study.videos[0], track.artefact(study, study.videos[0]))
+    assert resume.adopt(scene) == 2

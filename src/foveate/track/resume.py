@@ -56,9 +56,8 @@ def keep(scene: Scene, part: int) -> None:
 def seal(scene: Scene) -> None:
     """The track is done and its events are gathered: what is not needed to go on from a question goes."""
     target, raw = scene.target, sorted(scene.target.folder.glob("raw-*.parquet"))
-    target.path(STATE).unlink(
-        missing_ok=True
-    )  # first: without it a killed run begins anew, with it it would miss the rows below
+    # First of all: a run that is killed here begins anew then, while with a state it would miss what goes below.
+    target.path(STATE).unlink(missing_ok=True)
     wanted = set(_wanted(scene, events.read(target)))
     last = 0
     for path in target.folder.glob("kept-*.safetensors"):
@@ -152,8 +151,7 @@ def _about(state: Path) -> dict[str, Any]:
 def _there(scene: Scene, part: int) -> bool:
     """Whether the rows of a part are in place, and what they were when they were sealed."""
     target = scene.target
-    names = [name for name in (scene.part_file(part), f"{_RAW}{part:05d}") if target.has(name)]
-    return bool(names) and target.unharmed(names[0])
+    return any(target.unharmed(name) for name in (scene.part_file(part), f"{_RAW}{part:05d}"))
 
 
 def _kept(target: Artefact, part: int) -> Path:
