@@ -45,6 +45,10 @@ BLANK = 6.0  # grey levels between the darkest and the brightest part of a pictu
 BLACK, WHITE, JUMP = 200, 50, 10  # the published filter, and the frames between two kept ones from which on it starts anew
 
 
+Blocks = tuple[Floats, Floats]
+"""All blocks of a picture without their means, f32[places, BLOCK * BLOCK], and their lengths, f32[places]."""
+
+
 @dataclass(frozen=True, eq=False)
 class Look:
     """What is remembered of a picture."""
@@ -63,6 +67,14 @@ class Look:
         down, across = np.gradient(self.grey)
         strength: Floats = 16 * np.sqrt(np.hypot(down, across))
         return strength
+
+    @cached_property
+    def grey_blocks(self) -> Blocks:
+        return _blocks(self.grey)
+
+    @cached_property
+    def edge_blocks(self) -> Blocks:
+        return _blocks(self.edges)
 
     @cached_property
     def colours(self) -> Floats:
@@ -92,10 +104,9 @@ def dropped(picture: Picture, drop: str) -> str:
     sides, are nearly of one brightness.
     """
     if drop == "paper":
-        pixels = picture.reshape(-1, 3)
-        if (pixels.max(axis=0) < BLACK).all():
+        if all(picture[..., channel].max() < BLACK for channel in range(3)):
             return "black"
-        return "washed out" if (pixels.min(axis=0) > WHITE).all() else ""
+        return "washed out" if all(picture[..., channel].min() > WHITE for channel in range(3)) else ""
     if drop == "blank":
         grey = picture[:: max(1, picture.shape[0] // 128), :: max(1, picture.shape[1] // 128)].mean(axis=-1)
         h, w = (max(1, side // 16) for side in grey.shape)
@@ -105,34 +116,38 @@ def dropped(picture: Picture, drop: str) -> str:
     return ""
 
 
-def likeness(one: Look, other: Look) -> tuple[float, float]:
+def likeness(one: Look, other: Look) -> float:
     """How alike two pictures of one size are, the same in both directions: the share of blocks found again nearby (in 0..1, counted by how
-    well they match) with the colours in common, and how far edges have stayed in their places."""
-    found = min(_found(one.grey, other.grey, REACH), _found(other.grey, one.grey, REACH))
-    edges = min(_found(one.edges, other.edges, 1), _found(other.edges, one.edges, 1))
-    return found + COLOURS * float(np.minimum(one.colours, other.colours).sum()), edges
+    well they match), and the colours in common."""
+    found = min(_found(*pair, one.small.shape, REACH) for pair in _both(one.grey_blocks, other.grey_blocks))
+    return found + COLOURS * float(np.minimum(one.colours, other.colours).sum())
+
+
+def edges_stay(one: Look, other: Look) -> float:
+    """Correlation of edges in their places, -1..1, the same in both directions. Quick: in most footage this is all that has to be asked."""
+    return min(_found(*pair, one.small.shape, 1) for pair in _both(one.edge_blocks, other.edge_blocks))
 
 
 def alike(one: Look, other: Look) -> bool:
     """Whether two pictures, of whatever times, show the same place."""
-    found, edges = likeness(one, other)
-    return found >= UNLIKE or edges >= EDGES
+    return edges_stay(one, other) >= EDGES or likeness(one, other) >= UNLIKE
 
 
-def _found(blocks_of: Floats, within: Floats, reach: int) -> float:
-    """Mean over the blocks of a picture [h, w] of their best correlation in the other one; those with structure count more."""
-    every, length = _windows(within)
-    origin, places = _places(within.shape[0], within.shape[1], reach)
-    own, size = _windows(blocks_of)
-    own, size = own[origin], size[origin]  # [N, 64], [N]
+def _both(one: Blocks, other: Blocks) -> tuple[tuple[Blocks, Blocks], tuple[Blocks, Blocks]]:
+    return (one, other), (other, one)
+
+
+def _found(blocks: Blocks, within: Blocks, shape: tuple[int, ...], reach: int) -> float:
+    """Mean over the blocks of one picture of their best correlation in the other one; those with structure count more."""
+    origin, places = _places(shape[0], shape[1], reach)
+    (own, size), (every, length) = (values[origin] for values in blocks), within  # [N, 64], [N]
     products = np.einsum("nd,nkd->nk", own, every[places])
     best = (products / (size[:, None] * length[places] + FLAT**2)).max(axis=1)
     weight = size / (size + 2 * FLAT)
     return float((best * weight).sum() / max(float(weight.sum()), 1e-6))
 
 
-def _windows(picture: Floats) -> tuple[Floats, Floats]:
-    """All blocks of a picture without their means, [places, BLOCK * BLOCK], and their lengths."""
+def _blocks(picture: Floats) -> Blocks:
     windows = np.lib.stride_tricks.sliding_window_view(picture, (BLOCK, BLOCK)).reshape(-1, BLOCK * BLOCK)
     centred = windows - windows.mean(axis=1, keepdims=True)
     return centred, np.sqrt((centred**2).sum(axis=1))
@@ -194,12 +209,13 @@ class Shots:
             return False
         score, why = None, self._hole(min(at, frame), max(at, frame), left_out)
         if not why and self.settings.cuts == "picture":
-            alike, edges = likeness(before, seen)
+            stayed = edges_stay(before, seen) >= EDGES
+            same = 1.0 if stayed else likeness(before, seen)
             level = UNLIKE if len(self.usual) < 3 else float(np.clip(np.median(self.usual) - FALL, LEAST, MOST))
-            if alike < level and edges < EDGES:
-                score, why = min(1.0, max(0.0, 1 - alike)), "another picture"
+            if same < level:
+                score, why = min(1.0, max(0.0, 1 - same)), "another picture"
             else:
-                self.usual.append(alike)
+                self.usual.append(same)
         if not why:
             return False
         self.usual.clear()
