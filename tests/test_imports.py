@@ -162,8 +162,18 @@ def test_two_views_of_one_subject_come_from_one_file(make: Callable[..., Project
     own = add_import(
         project, [via(tmp_path / "w.csv", {"1": dict.fromkeys(range(FRAMES), (3.0, 4.0, 20.0, 30.0))})], "v", "right", ["v"]
     )
-    assert own.rows == [("left", "v", {"absent": FRAMES}), ("right", "v", {"tracked": FRAMES})]  # the earlier file was for both
+    assert own.rows == [("left", "v", {"tracked": FRAMES}), ("right", "v", {"tracked": FRAMES})]
     assert [row["x"] for row in rows(tracked(project)) if row["view"] == "right"] == [3.0] * FRAMES
+
+
+def test_one_file_per_view_adds_up(make: Callable[..., Project], tmp_path: Path) -> None:
+    """As we export them; a file replaces only what lay in the same view."""
+    project = make(views=VIEWS)
+    for name, x in (("left", 10.0), ("right", 100.0), ("left", 12.0)):
+        add_import(project, [via(tmp_path / f"v.{name}.csv", {"v": dict.fromkeys(range(FRAMES), (x, 10.0, 20.0, 30.0))})])
+    found = rows(tracked(project))
+    assert {(row["view"], row["x"]) for row in found} == {("left", 12.0), ("right", 16.0)}
+    assert sorted(path.name for path in (tmp_path / "imports" / "v").iterdir()) == ["v.left.csv", "v.right.csv"]
 
 
 def test_subjects_that_no_file_has_are_absent(make: Callable[..., Project], tmp_path: Path) -> None:

@@ -153,7 +153,7 @@ def add_import(
 ) -> Imported:
     """Take over the tracks of one video from files of another program.
 
-    What the same subjects had in that view, or in the whole picture, from earlier files is replaced. Everything is read and compared
+    What the same subjects had in the same views from earlier files is replaced. Everything is read and compared
     with the footage before anything is stored; the files themselves are only read.
 
     Args:
@@ -180,13 +180,13 @@ def add_import(
     timeline.run(project, chosen)
     rows, notes = _assign(project, chosen, sheets, view, subjects, gap)
     earlier = load_imports(project, chosen) if (project.folder / FOLDER / TABLE).exists() else []
-    replaced = {one.subject for one in rows}
-    kept = [one for one in earlier if one.subject not in replaced or (one.view and view and one.view != view)]
     clock, views = timeline.load(project, chosen), timeline.views(project, chosen)
-    trails = read_imports(project, chosen, kept)[0]
+    trails: Trails = {}
     for sheet in sheets:
         names = {one.individual: one.subject for one in rows if one.file == str(sheet.path)}
         place(trails, sheet, names, view, gap, clock, views)
+    kept = [one for one in earlier if not _places(project, chosen, one) & trails.keys()]
+    trails |= read_imports(project, chosen, kept)[0]
     stored = _store(project, chosen, rows, kept)
     _write(project, {chosen.name: stored})
     analysed = timeline.analysed(project, chosen)
@@ -239,6 +239,14 @@ def _find(project: Project, sheets: Sequence[Sheet]) -> Video:
         )
         raise refuse(sheets[0].path, problem, remedy="add --video NAME")
     return project.video(named.pop())
+
+
+def _places(project: Project, video: Video, one: Import) -> set[tuple[str, str]]:
+    """Views and subjects that a row has boxes for; all views of its subject where its file can no longer be used."""
+    try:
+        return set(read_imports(project, video, [one])[0])
+    except FoveateError:
+        return {(view, one.subject) for view in _views(project)}
 
 
 def _begins(files: Sequence[str], name: str) -> int:
