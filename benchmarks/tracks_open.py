@@ -226,7 +226,7 @@ def theirs(folder: Path) -> dict[str, Any]:
     try:
         from movement.io import save_bboxes
 
-        save_bboxes.to_via_tracks_file(boxes, folder / "boxes_via.csv")
+        save_bboxes.to_via_tracks_file(boxes, folder / "boxes_via.csv", track_ids_from_trailing_numbers=False)
         files.append(("boxes_via.csv", {(t, str(NAMES.index(name))): box for (t, name), box in of_boxes.items()}))
     except ImportError:
         pass

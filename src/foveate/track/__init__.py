@@ -81,6 +81,16 @@ def run(project: Project, video: Video, progress: Progress = silent) -> Artefact
             file=project.stage_folder("timeline", video.name),
             remedy="run `foveate run`",
         )
+    from foveate.track.scene import Scene
+
+    if imports := load_imports(project, video):
+        from foveate.track.imported import follow as take_over
+
+        target.begin()
+        facts = take_over(Scene(project, video, target), imports, progress)
+        events.gather(target)
+        target.finish(facts)
+        return target
     if project.config.track.method != "motion":
         from foveate.models.pretrained import fetch_weights, model_of
 
@@ -89,17 +99,8 @@ def run(project: Project, video: Video, progress: Progress = silent) -> Artefact
         if target.complete():
             return target
     from foveate.track import resume
-    from foveate.track.scene import Scene
 
     scene = Scene(project, video, target)
-    if imports := load_imports(project, video):
-        from foveate.track.imported import follow as take_over
-
-        target.begin()
-        facts = take_over(scene, imports, progress)
-        events.gather(target)
-        target.finish(facts)
-        return target
     _check(scene)  # before anything in the folder is replaced
     resume.adopt(scene)
     target.begin()
