@@ -190,6 +190,26 @@ def kill(folder: Path, number: int) -> None:
     assert done.returncode == -signal.SIGKILL, done.stderr
 
 
+def test_a_correction_goes_on_from_the_state_before_it(
+    tmp_path: Path, footage: Path, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same bytes as from scratch, and frames long before the correction are not looked at again."""
+    monkeypatch.setattr(scene, "SEGMENT", 4)
+    correction = "v,,,18,box,60,30,50,50,"
+    scratch = project(tmp_path / "a", footage, model, CLICK, correction)
+    tracked.tracked(scratch)
+    study = project(tmp_path / "b", footage, model, CLICK)
+    tracked.tracked(study)
+    study = tracked.make_project(study.folder, FRAMES, prompts=[CLICK, correction], method="sam2", model=str(model))
+    looked: list[object] = []
+    step = Session.step
+    monkeypatch.setattr(Session, "step", lambda *args, **more: (looked.append(1), step(*args, **more))[1])
+    tracked.tracked(study)
+    assert 0 < len(looked) < FRAMES
+    ours, theirs = (contents(folder / "tracks") for folder in (study.folder, scratch.folder))
+    assert ours == theirs
+
+
 def test_the_stamp_knows_the_weights_and_the_settings(tmp_path: Path, footage: Path, model: Path) -> None:
     study = project(tmp_path / "p", footage, model, CLICK)
     timeline.run(study, study.videos[0])

@@ -20,7 +20,7 @@ from foveate.track.chunks import follow_chunks
 from foveate.track.passes import Start, find_starts
 from foveate.track.prompts import ABSENT
 from foveate.track.scene import Row, Scene
-from foveate.track.sweep import Sweep, first_prompts, part_of
+from foveate.track.sweep import Sweep, first_prompts
 
 if TYPE_CHECKING:
     from foveate.models.sam2 import Segmenter
@@ -61,7 +61,7 @@ def backward(
 ) -> None:
     """Rows of what lies before the first prompts; they wait in ``back-<k>.parquet``."""
     saved = scene.saved()
-    _, part, memory = saved or ("backward", part_of(scene, max(start.frame for start in late)), {})
+    _, part, memory = saved or ("backward", scene.part_of(max(start.frame for start in late)), {})
     sweep = Sweep(scene, [*late, *(start for start in starts if start.kind == ABSENT)], model, backward=True)
     sweep.restore(memory)
     before = {(s.view, scene.subjects[s.subject]): s.frame for s in late}

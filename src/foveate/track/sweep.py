@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, TypeAlias
 
-import numpy as np
-
 from foveate.masks import resample
 from foveate.schema import State
 from foveate.track.events import Event
@@ -31,12 +29,6 @@ _BACKWARD = 32  # squares held in memory together; each such run costs a jump to
 def first_prompts(starts: Sequence[Start]) -> dict[tuple[str, int], Start]:
     """By view and subject, what its track begins with."""
     return {(start.view, start.subject): start for start in reversed(starts) if start.kind != ABSENT}
-
-
-def part_of(scene: Scene, frame: int) -> int:
-    """The part in whose time a frame, analysed or not, lies."""
-    borders = scene.analysed.frame[:: len(scene.frames(0))]
-    return max(0, int(np.searchsorted(borders, frame, side="right")) - 1)
 
 
 def given_by(scene: Scene, start: Start) -> Given:
@@ -145,7 +137,7 @@ class Sweep:
 
     def _positions(self, part: int) -> list[int]:
         """Frames visited in one part, in order of time: the analysed ones, and prompted ones in between."""
-        extra = {frame for _, _, frame in self.starts if part_of(self.scene, frame) == part}
+        extra = {frame for _, _, frame in self.starts if self.scene.part_of(frame) == part}
         found = sorted({*self.scene.frames(part).tolist(), *extra})
         last = max(self.first.values(), default=-1)
         return [frame for frame in found if frame <= last] if self.backward else found
