@@ -47,6 +47,11 @@ class History:
         return seen
 
     @property
+    def usual(self) -> Floats:
+        """[S] median area, of where it is seen."""
+        return np.array([float(np.median(area[area > 0])) if (area > 0).any() else 0.0 for area in self.area])
+
+    @property
     def centre(self) -> Floats:
         """[S, N, 2] centres of the boxes."""
         centre: Floats = self.box[..., :2] + self.box[..., 2:] / 2

@@ -3,16 +3,19 @@
 Subjects that meet may leave with each other's names. Meetings (``crossings``) cut the tracks into fragments; each fragment is described
 by what the animal looks like from near in some of its frames (``fingerprint``); the fragments that a person's prompt vouches for, and
 those that they make sure, train a classifier between the animals of the view (``likeness``); the likeliest course of names decides
-(``whois``). What was exchanged is exchanged back, and what stays doubtful says so: state ``uncertain`` and an event.
+(``whois``). What was exchanged is exchanged back, short meetings are looked at once more from both sides (``contact``), and what stays
+doubtful says so: state ``uncertain`` and an event.
 
-Some numbers per frame and one vector per fragment are all that is held, pictures are looked at one at a time.
+Some numbers per frame and one vector per fragment are all that is held, pictures are looked at one at a time or a meeting at a time.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
@@ -22,10 +25,9 @@ from foveate import masks
 from foveate.masks import Mask
 from foveate.schema import SEGMENT, State
 from foveate.store import read_parquet
-from foveate.track import events, fingerprint, likeness, whois
+from foveate.track import contact, events, fingerprint, likeness, whois
 from foveate.track.crossings import Fragment, History, Meeting, fragments, meetings, read_history
 from foveate.track.events import Event, Kind
-from foveate.track.fingerprint import Look
 from foveate.track.propagate import DEPTH
 from foveate.track.scene import Picture, Row, Scene, cut, part_name, raw_name
 
@@ -36,9 +38,16 @@ VOUCHED = 30.0  # log-odds of a name that a person gave
 TELLING = 3.0  # log-odds that the animals of a view do look different, from which looks count
 MOST = 1.5  # log-odds that motion may give to an exchange, or take from it: animals that meet often turn round
 FADES = 1.0  # seconds in which what motion says loses most of its weight
+CLEAR = 0.6  # mean label of a subject that was looked for again in a meeting, below which it is uncertain
 TOGETHER = 3  # analysed frames in which two masks must lie on one animal to be reported
 
+if TYPE_CHECKING:
+    from foveate.models.pretrained import Backbone
+
 EVENTS = "identity"
+
+_Again = tuple[bytes, float]
+"""Run lengths of a mask that was found in a second look, and its mean label."""
 
 _log = logging.getLogger("foveate")
 
@@ -47,10 +56,12 @@ _log = logging.getLogger("foveate")
 class Course:
     """What became of the names in one view; S subjects, N analysed frames."""
 
+    history: History
     animal: NDArray[np.int8]  # [S, N] which subject the rows under a label belong to
     score: NDArray[np.float64]  # [S, N] probability of it; NaN where nothing ever met
     doubtful: NDArray[np.bool_]  # [S, N]
     events: list[Event]
+    contacts: list[tuple[int, int, tuple[int, ...]]]  # clear positions before and after a meeting, and its labels
 
 
 def settle(scene: Scene) -> None:
@@ -58,10 +69,21 @@ def settle(scene: Scene) -> None:
     target = scene.target
     own = f"events-{EVENTS}.csv"
     if not target.has(own):
-        courses = {view: follow_names(scene, view) for view in scene.views}
+        eye = Eye(scene)
+        courses = {view: follow_names(eye, view) for view in scene.views}
+        waiting = {view: list(course.contacts) for view, course in courses.items()}
+        seen: dict[tuple[str, int, int], _Again | None] = {}
         for part in range(scene.parts):
-            rows = read_parquet(target.path(raw_name(part))).to_pylist()
-            scene.write(part_name(part), [_renamed(row, scene, courses[row["view"]]) for row in rows])
+            stop = min((part + 1) * SEGMENT, len(scene.analysed))
+            for view, contacts in waiting.items():
+                while contacts and contacts[0][0] + 1 < stop:
+                    ends = contacts.pop(0)
+                    if not target.has(part_name((ends[1] - 1) // SEGMENT)):
+                        seen |= {(view, *key): found for key, found in eye.look_again(view, courses[view], ends).items()}
+            if not target.has(part_name(part)):
+                rows = read_parquet(target.path(raw_name(part))).to_pylist()
+                scene.write(part_name(part), [_settled(row, scene, courses[row["view"]], seen) for row in rows])
+            seen = {key: found for key, found in seen.items() if key[1] >= stop}
         found = [_renamed_event(event, scene, courses[event.view]) for event in events.parts(target) if event.view in courses]
         scene.happened(EVENTS, [*found, *(event for course in courses.values() for event in course.events)])
     for left in target.folder.glob("events-*.csv"):
@@ -69,20 +91,24 @@ def settle(scene: Scene) -> None:
             left.unlink()
 
 
-def follow_names(scene: Scene, view: str) -> Course:
+def follow_names(eye: Eye, view: str) -> Course:
     """The course of names in one view, from the tracker's rows and the footage."""
+    scene = eye.scene
     height, width = scene.views[view].h, scene.views[view].w
     history = read_history(_raw_parts(scene), view, scene.subjects, height, width)
     changes = [event.frame for event in events.parts(scene.target) if event.kind is Kind.CUT and event.view in ("", view)]
-    cuts = meetings(history, np.searchsorted(history.frame, changes).tolist())
+    breaks = np.searchsorted(history.frame, changes).tolist()
+    cuts = meetings(history, breaks)
     if not cuts:
         unchanged = np.repeat(np.arange(len(scene.subjects), dtype=np.int8)[:, None], len(history.frame), axis=1)
-        return Course(unchanged, np.full(unchanged.shape, np.nan), np.zeros(unchanged.shape, np.bool_), [])
+        return Course(history, unchanged, np.full(unchanged.shape, np.nan), np.zeros(unchanged.shape, np.bool_), [], [])
     pieces = fragments(history, cuts)
     _log.info("%s: view %s: who is who after %d meetings", scene.video.name, view, len(cuts))
-    prints = likeness.summarise(len(pieces), _samples(scene, view, history, pieces))
+    prints = likeness.summarise(len(pieces), eye.samples(view, history, pieces))
     answer = name_fragments(history, cuts, pieces, prints)
-    return _course(scene, view, history, cuts, answer.names, answer.share)
+    ends = [(contact.clear_ends(history, meeting, cuts, breaks), meeting.group) for meeting in cuts]
+    contacts = [(*clear, group) for clear, group in ends if clear is not None]
+    return _course(scene, view, history, cuts, answer, contacts)
 
 
 def name_fragments(
@@ -176,66 +202,99 @@ def _raw_parts(scene: Scene) -> Iterator[pa.Table]:
         yield read_parquet(scene.target.path(raw_name(part)))
 
 
-def _samples(
-    scene: Scene, view: str, history: History, pieces: Sequence[Fragment]
-) -> Iterator[tuple[int, tuple[NDArray[np.float32], ...]]]:
-    """Number of a fragment and the fingerprint of one of its frames; by time."""
-    usual = [float(np.median(area[area > 0])) if (area > 0).any() else 0.0 for area in history.area]
-    wanted: dict[int, list[int]] = {}
-    for k, piece in enumerate(pieces):
-        at = np.arange(piece.first, piece.last + 1)
-        at = at[history.sure[piece.label, at] & (history.area[piece.label, at] > 0.4 * usual[piece.label])]
-        for i in np.unique(np.round(np.linspace(0, len(at) - 1, min(SAMPLES, len(at)))).astype(int)) if len(at) else ():
-            wanted.setdefault(int(at[i]), []).append(k)
-    positions = sorted(wanted)
-    place = scene.views[view]
-    look, patch = _look(scene) if positions else (None, 0)
-    part, table = -1, None
-    for i, (_, picture) in zip(positions, scene.pictures([int(history.frame[i]) for i in positions]), strict=True):
-        if picture is None:
-            continue
-        if i // SEGMENT != part:
-            part = i // SEGMENT
-            table = read_parquet(scene.target.path(raw_name(part)))
-        seen = cut(picture, place, place.h, place.w)
-        for k in wanted[i]:
-            mask = _mask_of(table, view, scene.subjects[pieces[k].label], int(history.frame[i]), place.h, place.w)
-            assert look is not None
-            yield k, fingerprint.describe(seen, mask, look, patch)
+class Eye:
+    """Looks at the footage of one video once more, with a backbone that is loaded when something has met."""
 
+    def __init__(self, scene: Scene) -> None:
+        self.scene = scene
+        self.part = -1
+        self.table: pa.Table | None = None
 
-def _mask_of(table: pa.Table, view: str, subject: str, frame: int, height: int, width: int) -> Mask:
-    import pyarrow.compute as pc
+    @cached_property
+    def backbone(self) -> Backbone:
+        from foveate.models.pretrained import load_backbone, model_of
 
-    row = table.filter((pc.field("frame") == frame) & (pc.field("view") == view) & (pc.field("subject") == subject))
-    return masks.decode(row["rle"][0].as_py(), height, width)
+        config = self.scene.project.config
+        model = config.track.model if config.track.method == "propagate" else config.embed.model
+        return load_backbone(model_of(self.scene.project.folder, model), depth=DEPTH)
 
+    def tokens(self, picture: Picture) -> NDArray[np.float32]:
+        import torch
 
-def _look(scene: Scene) -> tuple[Look, int]:
-    """Patch tokens of the backbone that tells animals apart, and its patch size."""
-    import torch
-
-    from foveate.models.pretrained import load_backbone, model_of
-
-    config = scene.project.config
-    model = config.track.model if config.track.method == "propagate" else config.embed.model
-    backbone = load_backbone(model_of(scene.project.folder, model), depth=DEPTH)
-
-    def look(picture: Picture) -> NDArray[np.float32]:
         found: NDArray[np.float32] = (
-            backbone.patch_tokens(torch.from_numpy(picture.copy()).permute(2, 0, 1)[None]).cpu().numpy()[0]
+            self.backbone.patch_tokens(torch.from_numpy(picture.copy()).permute(2, 0, 1)[None]).cpu().numpy()[0]
         )
         return found
 
-    return look, backbone.patch
+    def samples(
+        self, view: str, history: History, pieces: Sequence[Fragment]
+    ) -> Iterator[tuple[int, tuple[NDArray[np.float32], ...]]]:
+        """Number of a fragment and the fingerprint of one of its frames; by time."""
+        usual, wanted = history.usual, dict[int, list[int]]()
+        for k, piece in enumerate(pieces):
+            at = np.arange(piece.first, piece.last + 1)
+            at = at[history.sure[piece.label, at] & (history.area[piece.label, at] > 0.4 * usual[piece.label])]
+            for i in np.unique(np.round(np.linspace(0, len(at) - 1, min(SAMPLES, len(at)))).astype(int)) if len(at) else ():
+                wanted.setdefault(int(at[i]), []).append(k)
+        positions = sorted(wanted)
+        place = self.scene.views[view]
+        for i, (_, picture) in zip(positions, self.scene.pictures([int(history.frame[i]) for i in positions]), strict=True):
+            if picture is not None:
+                seen = cut(picture, place, place.h, place.w)
+                for k in wanted[i]:
+                    mask = self.mask(view, pieces[k].label, history, i)
+                    yield k, fingerprint.describe(seen, mask, self.tokens, self.backbone.patch)
+
+    def mask(self, view: str, label: int, history: History, position: int) -> Mask:
+        """What the tracker says under a label in a frame in which it sees it."""
+        import pyarrow.compute as pc
+
+        if position // SEGMENT != self.part or self.table is None:
+            self.part = position // SEGMENT
+            self.table = read_parquet(self.scene.target.path(raw_name(self.part)))
+        place, frame = self.scene.views[view], int(history.frame[position])
+        own = (pc.field("frame") == frame) & (pc.field("view") == view) & (pc.field("subject") == self.scene.subjects[label])
+        return masks.decode(self.table.filter(own)["rle"][0].as_py(), place.h, place.w)
+
+    def look_again(
+        self, view: str, course: Course, ends: tuple[int, int, tuple[int, ...]]
+    ) -> dict[tuple[int, int], _Again | None]:
+        """By position and subject, what is seen of those who met between two clear frames; None where one is hidden."""
+        first, last, labels = ends
+        history, place = course.history, self.scene.views[view]
+        before, after = (
+            {int(course.animal[label, i]): self.mask(view, label, history, i) for label in labels} for i in (first, last)
+        )
+        pictures = []
+        for _, picture in self.scene.pictures(history.frame[first : last + 1].tolist()):
+            if picture is None:
+                return {}
+            pictures.append(cut(picture, place, place.h, place.w))
+        boxes = history.box[list(labels), first : last + 1].reshape(-1, 4)
+        zoom = self.scene.project.config.track.short_side / min(place.h, place.w) / self.backbone.patch
+        found = contact.look_again(pictures, boxes, before, after, self.backbone, round(place.h * place.w * zoom**2))
+        out: dict[tuple[int, int], _Again | None] = {}
+        for i, here in enumerate(found, first + 1):
+            for label in labels:
+                animal = int(course.animal[label, i])
+                mask, sure = here.get(animal, (None, 0.0))
+                enough = mask is not None and int(mask.sum()) >= contact.LEAST * history.usual[label]
+                out[i, animal] = (masks.encode(mask), sure) if mask is not None and enough else None
+        return out
 
 
 # --- from names to rows --------------------------------------------------------------------------------------------------------
 
 
 def _course(
-    scene: Scene, view: str, history: History, cuts: Sequence[Meeting], names: whois.Names, share: NDArray[np.float64]
+    scene: Scene,
+    view: str,
+    history: History,
+    cuts: Sequence[Meeting],
+    answer: whois.Answer,
+    contacts: list[tuple[int, int, tuple[int, ...]]],
 ) -> Course:
+    names, share = answer.names, answer.share
     subjects, n = history.area.shape
     animal = np.repeat(names[0][:, None], n, axis=1)
     score = np.repeat(share[0, np.arange(subjects), names[0]][:, None], n, axis=1)
@@ -271,7 +330,7 @@ def _course(
                 low = float(score[label, first + begin : first + end + 1].min())
                 note = "who is who is not certain"
                 notes.append(_event(scene, view, history, who, Kind.DOUBT, first + begin, first + end, low, note))
-    return Course(animal, score, doubtful, notes)
+    return Course(history, animal, score, doubtful, notes, contacts)
 
 
 def _turn(history: History, meeting: Meeting) -> int:
@@ -313,16 +372,26 @@ def _event(
     )
 
 
-def _renamed(row: Row, scene: Scene, course: Course) -> Row:
+def _settled(row: Row, scene: Scene, course: Course, seen: Mapping[tuple[str, int, int], _Again | None]) -> Row:
+    """The row of a label as that of the subject it belongs to, with the mask that a second look at a meeting gave it."""
     position = int(np.searchsorted(scene.analysed.frame, row["frame"]))
     label = scene.subjects.index(row["subject"])
-    score = course.score[label, position]
-    changed: Row = {"subject": scene.subjects[course.animal[label, position]]}
-    if row["rle"] is not None and not np.isnan(score):
-        changed |= {"identity_score": float(score)}
-        if course.doubtful[label, position] and row["state"] == State.TRACKED.value:
-            changed |= {"state": State.UNCERTAIN.value}
-    return row | changed
+    animal, score = int(course.animal[label, position]), float(course.score[label, position])
+    row = row | {"subject": scene.subjects[animal]}
+    if np.isnan(score):
+        return row
+    key = row["view"], position, animal
+    if key in seen and row["state"] != State.PROMPTED.value:
+        found = seen[key]
+        if found is None:
+            return scene.row(row["view"], row["subject"], row["frame"], State.LOST)
+        state = State.TRACKED if found[1] >= CLEAR else State.UNCERTAIN
+        view = scene.views[row["view"]]
+        row = scene.row(row["view"], row["subject"], row["frame"], state, masks.decode(found[0], view.h, view.w), found[1])
+    if row["rle"] is None:
+        return row
+    unsure = bool(course.doubtful[label, position]) and row["state"] == State.TRACKED.value
+    return row | {"identity_score": score} | ({"state": State.UNCERTAIN.value} if unsure else {})
 
 
 def _renamed_event(event: Event, scene: Scene, course: Course) -> Event:
