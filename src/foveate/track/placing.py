@@ -5,8 +5,8 @@ frame that the file has, the row is ``tracked``. Between two frames of the file 
 moves evenly, and the row is ``interpolated``; so is a box that the program filled in itself. Where the file says that an
 individual is not in the picture the row is ``absent``, anywhere else ``lost``.
 
-A mask of the file is kept. A box without one gets the ellipse that it encloses: of the animal's pixels it holds nearly all, and
-of the background in the corners of the box nothing (``benchmarks/box_masks.py`` measures both).
+A mask of the file is kept. A box without one gets the ellipse that it encloses: it holds nine tenths of the animal, and leaves
+out the corners, which hold mostly background (``benchmarks/box_masks.py``).
 """
 
 from __future__ import annotations
