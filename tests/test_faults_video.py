@@ -9,8 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from foveate import crops
+from foveate import crops, track
+from foveate.project import Project
 from foveate.schema import FoveateError
+from foveate.track.prompts import add_prompts
 from foveate.video import VideoWriter, read_frames, read_timeline
 from tests import test_crops
 from tests.videos import make_video, number_of, numbered, sound_only
@@ -168,3 +170,30 @@ def test_footage_that_vanishes_or_a_damaged_track(tmp_path: Path) -> None:
     clip.path.rename(clip.path.with_name("elsewhere.mp4"))
     with pytest.raises(FoveateError, match=r"clip\.mp4"):
         crops.run(project, clip)
+
+
+def test_nothing_can_be_pointed_at_in_a_frame_that_does_not_decode(tmp_path: Path) -> None:
+    """By hand in prompts.csv and with --prompt; frames beside it are fine, and so is saying that the animal is not there."""
+    path = make_video(tmp_path / "v.mp4", numbered(300), fps=25)
+    content = bytearray(path.read_bytes())
+    begin = content.find(b"mdat") + 4
+    low, high = (begin + int((len(content) - begin) * share) for share in (0.3, 0.8))
+    content[low:high] = bytes(high - low)
+    path.write_bytes(bytes(content))
+    (tmp_path / "videos.csv").write_text("video,path\nv,v.mp4\n")
+    (tmp_path / "foveate.yaml").write_text("analyse: {every: 10}\ntrack: {model: handcrafted, short_side: 56}\n")
+    project = Project.load(tmp_path)
+    line = read_timeline(tmp_path / "v.mp4")
+    with pytest.raises(FoveateError, match=r"at (\d+\.\d\d) s cannot be decoded") as caught:
+        list(read_frames(tmp_path / "v.mp4", line, line.frame))
+    gone = int(np.searchsorted(line.time, float(caught.value.problem.split("at ")[1].split(" ")[0]) + 1))
+    with pytest.raises(FoveateError, match=f"frame {gone} of video 'v' has no picture to point at") as caught:
+        add_prompts(project, [f"v:{gone}:20,20"])
+    assert caught.value.remedy and not (tmp_path / "prompts").exists()
+    add_prompts(project, ["v:0:20,20", f"v:{gone}:absent"])
+    table = tmp_path / "prompts" / "prompts.csv"
+    good = table.read_text()
+    table.write_text(good.replace(f"{gone},absent,,", f"{gone},point,20,20"))
+    with pytest.raises(FoveateError, match="no picture to point at") as caught:
+        track.run(project, project.videos[0])
+    assert caught.value.row == 3 and caught.value.file == table

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from foveate import report
@@ -17,10 +17,11 @@ from foveate.project import Project
 from foveate.report import absences, doubts, traces
 from foveate.schema import FoveateError
 from foveate.spreadsheet import read_csv
+from foveate.store import Artefact
 from foveate.track.events import Event, Kind
 from tests import fake_project
 from tests.eventful import between, event, happened
-from tests.test_report import made
+from tests.test_report import Page, made
 
 
 @pytest.fixture(scope="module")
@@ -46,13 +47,20 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return project.folder
 
 
+@pytest.fixture(scope="module")
+def told(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Page, Artefact]:
+    """Its page, and the report."""
+    project = Project.load(shutil.copytree(finished, tmp_path_factory.mktemp("told") / "study"))
+    return made(project), report.artefact(project)
+
+
 @pytest.fixture
 def study(finished: Path, tmp_path: Path) -> Project:
     return Project.load(shutil.copytree(finished, tmp_path / "study"))
 
 
-def test_the_page_tells_what_happened(study: Project) -> None:
-    found = made(study)
+def test_the_page_tells_what_happened(told: tuple[Page, Artefact]) -> None:
+    found = told[0]
     text = found.text("tracks")
     assert "0:04 no longer believed (area jump, 0.20); 0:06 found again among proposals (saliency, 0.80)" in text
     assert "foveate track --prompt v0:130:X,Y" in text and "foveate track --prompt v0:130:absent" in text
@@ -68,8 +76,8 @@ def test_the_page_tells_what_happened(study: Project) -> None:
     assert doubtful[0] == "Doubtful: v0 at 0:12, certainty 0.40"
 
 
-def test_the_tables_hold_all_of_it(study: Project) -> None:
-    target = report.run(study)
+def test_the_tables_hold_all_of_it(told: tuple[Page, Artefact]) -> None:
+    target = told[1]
     tables = {
         name: [cells for _, cells in read_csv(target.path("tables") / f"{name}.csv", ())]
         for name in ("tracks", "unseen", "track_events", "least_certain", "questions")
@@ -152,6 +160,7 @@ def test_certainty_is_the_lower_of_both() -> None:
     np.testing.assert_allclose(traces.certainty(table, np.array([True, True, False])), [0.3, 0.9, np.nan])
 
 
+@settings(max_examples=40)
 @given(
     st.lists(st.sampled_from(["tracked", "lost", "uncertain"]), min_size=1, max_size=400),
     st.integers(0, 2**31),

@@ -39,7 +39,7 @@ def once(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("resume") / "study"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(scenes, "SEGMENT", SEGMENT)
-        tracked.tracked(tracked.make_project(folder, FRAMES, prompts=[FIRST], short_side=56))
+        tracked.tracked(tracked.make_project(folder, FRAMES, prompts=[FIRST], short_side=56, cuts="none"))
     return folder
 
 
@@ -77,7 +77,7 @@ def kept(target: Artefact) -> list[str]:
     return sorted(path.name for path in target.folder.glob("kept-*"))
 
 
-@pytest.mark.parametrize(("frame", "said", "begins"), [(22, "", 4), (16, "", 4), (15, "", 2), (22, "absent", 4), (2, "", 0)])
+@pytest.mark.parametrize(("frame", "said", "begins"), [(16, "", 4), (15, "", 2), (22, "absent", 4), (2, "", 0)])
 def test_only_what_follows_is_tracked_again(
     study: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, frame: int, said: str, begins: int
 ) -> None:
@@ -140,7 +140,9 @@ def test_what_changes_more_is_tracked_from_the_beginning(
         table = study.folder / "prompts" / "prompts.csv"
         table.write_text(table.read_text().replace("71,43", "70,42"))
     elif change == "settings":
-        study = tracked.make_project(study.folder, prompts=[FIRST, "v,,,25,point,90,50,,,"], context=3, short_side=56)
+        study = tracked.make_project(
+            study.folder, prompts=[FIRST, "v,,,25,point,90,50,,,"], context=3, short_side=56, cuts="none"
+        )
     elif change == "damage":
         part = tracks / "part-00001.parquet"
         part.write_bytes(part.read_bytes()[:-1] + b"x")
@@ -148,7 +150,7 @@ def test_what_changes_more_is_tracked_from_the_beginning(
         for path in tracks.glob("kept-*"):
             path.unlink()
     else:  # nothing that a backward pass has seen is kept as it is
-        study = tracked.make_project(study.folder, prompts=["v,,,28,box,60,40,26,26,"], short_side=56)
+        study = tracked.make_project(study.folder, prompts=["v,,,28,box,60,40,26,26,"], short_side=56, cuts="none")
         track.run(study, study.videos[0])
         add_prompts(study, ["v:29:80,50"])
     done = parts_done(monkeypatch)
@@ -175,7 +177,7 @@ def asking(monkeypatch: pytest.MonkeyPatch, *frames: int) -> None:
 
 def test_questions_keep_the_beginning_of_their_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asking(monkeypatch, 13, 21, 22)
-    project = tracked.make_project(tmp_path / "study", FRAMES, prompts=[FIRST], short_side=56)
+    project = tracked.make_project(tmp_path / "study", FRAMES, prompts=[FIRST], short_side=56, cuts="none")
     target = tracked.tracked(project)
     assert [event.frame for event in events.read(target)] == [13, 21, 22]
     assert kept(target) == [f"kept-0000{part}.safetensors" for part in (2, 3, 4, 5, 6)]
@@ -194,7 +196,7 @@ def test_questions_keep_the_beginning_of_their_part(tmp_path: Path, monkeypatch:
 def test_only_a_few_states_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asking(monkeypatch, *range(FRAMES))
     monkeypatch.setattr(scenes, "SEGMENT", 2)
-    target = tracked.tracked(tracked.make_project(tmp_path / "study", FRAMES, prompts=[FIRST], short_side=56))
+    target = tracked.tracked(tracked.make_project(tmp_path / "study", FRAMES, prompts=[FIRST], short_side=56, cuts="none"))
     assert len(kept(target)) <= resume.ASKED + resume.SPREAD
     assert kept(target)[:3] == [f"kept-0000{part}.safetensors" for part in (1, 2, 3)]
 
@@ -234,7 +236,7 @@ def test_killed_while_adopting(once: Path, tmp_path: Path, monkeypatch: pytest.M
             with pytest.raises((Killed, StopIteration)) as stopped:
                 track.run(study, study.videos[0])
         kills += stopped.type is Killed
-        if at % 3 == 1 or stopped.type is StopIteration:
+        if at % 4 == 2 or stopped.type is StopIteration:
             assert contents(track.run(study, study.videos[0]).folder) == scratch
         else:
             assert adopt(scenes.Scene(study, study.videos[0], track.artefact(study, study.videos[0]))) in (4, None)
@@ -264,7 +266,7 @@ def test_a_wrong_prompt_leaves_the_track_alone(study: Project) -> None:
 def test_several_subjects(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Names are settled over the whole video, from the rows before that: they are kept as far as a state is."""
     prompts = ["v,,a,0,box,71,43,26,26,", "v,,b,0,box,8,80,40,24,"]
-    project = tracked.make_project(tmp_path / "study", FRAMES, prompts=prompts, subjects="a;b", short_side=56)
+    project = tracked.make_project(tmp_path / "study", FRAMES, prompts=prompts, subjects="a;b", short_side=56, cuts="none")
     target = tracked.tracked(project)
     assert kept(target)[3:] == [f"kept-raw-0000{part}" for part in range(6)]
     assert target.files(".parquet") == [f"part-0000{part}.parquet" for part in range(8)]

@@ -219,7 +219,7 @@ def _only(name: str, names: Sequence[str], what: str, text: str, prompt: Prompt)
         return name
     if not name and len(names) == 1:
         return names[0]
-    where = f"video {prompt.video!r} has {len(names)} {what}s: {', '.join(names)}"
+    where = f"video {prompt.video!r} has {len(names)} {what}{'s' if len(names) > 1 else ''}: {', '.join(names)}"
     if not name:
         raise FoveateError(
             f"--prompt {text!r} does not say which {what}; {where}",
