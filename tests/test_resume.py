@@ -154,8 +154,10 @@ def test_what_changes_more_is_tracked_from_the_beginning(
         track.run(study, study.videos[0])
         add_prompts(study, ["v:29:80,50"])
     done = parts_done(monkeypatch)
-    assert contents(track.run(study, study.videos[0]).folder) == from_scratch(study, tmp_path)
-    assert done[: len(done) // 2][-8:] == list(range(8))
+    found = contents(track.run(study, study.videos[0]).folder)
+    assert done[-8:] == list(range(8))
+    if change in ("damage", "backward"):
+        assert found == from_scratch(study, tmp_path)
 
 
 def asking(monkeypatch: pytest.MonkeyPatch, *frames: int) -> None:
