@@ -70,7 +70,7 @@ def disturbed(folder: Path, kills: int, seed: int, first: float, rest: float) ->
     """Kill as often as asked, then let it end; the parts on disk at each kill."""
     rng, done = np.random.default_rng(seed), []
     while len(done) < kills:
-        process, wait = start(folder), first * rng.uniform(0.3, 1) + SPREAD * rest * rng.uniform()
+        process, wait = start(folder), first * rng.uniform(0.7, 1.2) + SPREAD * rest * rng.uniform()
         try:
             process.wait(timeout=wait)
             sys.exit("the video was done before it was killed often enough; choose another seed")
