@@ -228,9 +228,15 @@ def test_deeplabcut(tmp_path: Path) -> None:
     assert sheet.videos == ["pen1"] and sheet.frames == 3 and sheet.content == "points"
     (one,) = sheet.sightings  # in the other frames fewer than two points are likely
     assert one.box == (6.0, 6.0, 28.0, 18.0) and one.score == pytest.approx(0.8) and one.row == 4
-    several = head.replace("bodyparts", "individuals,a,a,a,b,b,b\nbodyparts", 1).replace("tail", "nose")
-    path.write_text(several.replace("nose,nose,nose,nose,nose,nose", "nose,nose,nose,nose,nose,nose") + "0,1,1,1,5,5,1\n")
+    several = "scorer,s,s,s,s\nindividuals,a,a,b,b\nbodyparts,nose,nose,nose,nose\ncoords,x,y,x,y\n0,1,1,5,5\n"
+    path.write_text(several)
     with pytest.raises(FoveateError, match="no track"):  # one point each
+        read(path, anything)
+    path.write_text(several.replace("b,b", "a,a").replace("nose,nose\n", "tail,tail\n"))
+    (one,) = read(path, anything).sightings
+    assert one.individual == "a" and one.box == (0.0, 0.0, 6.0, 6.0) and math.isnan(one.score)
+    path.write_text(several.replace("\n0,", "\nlabeled-data/pen1/img0.png,"))
+    with pytest.raises(FoveateError, match="no frame number"):
         read(path, anything)
 
 

@@ -270,7 +270,8 @@ def test_bad_files_are_refused_with_file_and_row(make: Callable[..., Project], t
     refused(project, "there is no view 'top'", [good], view="top")
     refused(project, "cannot be read", [tmp_path / "nowhere.csv"])
     refused(project, "no file is named", [])
-    refused(project, "negative", [good], gap=-1)
+    refused(project, "no length of time", [good], gap=-1)
+    refused(project, "no length of time", [good], gap=float("nan"))
     assert states(tracked(project))[:3] == ["tracked", "tracked", "lost"]  # the good one still counts
 
 
@@ -305,6 +306,19 @@ def test_a_file_that_was_changed_afterwards_is_noticed(make: Callable[..., Proje
     with pytest.raises(FoveateError, match="no such file") as caught:
         tracked(project)
     assert "--remove" in str(caught.value.remedy)
+
+
+def test_a_click_on_an_imported_track_says_why_it_does_nothing(make: Callable[..., Project], tmp_path: Path) -> None:
+    from foveate.track.prompts import add_prompts
+
+    make()
+    (tmp_path / "foveate.yaml").write_text("track: {model: handcrafted}\n")
+    project = Project.load(tmp_path)
+    add_import(project, [via(tmp_path / "v.csv", {"a": {0: truth(0)}})])
+    before = (tmp_path / "prompts" / "prompts.csv").read_bytes()
+    with pytest.raises(FoveateError, match="is imported") as caught:
+        add_prompts(project, ["v:0:20,20"])
+    assert "--remove" in str(caught.value.remedy) and (tmp_path / "prompts" / "prompts.csv").read_bytes() == before
 
 
 def test_rows_of_the_table_that_are_wrong(make: Callable[..., Project], tmp_path: Path) -> None:

@@ -62,8 +62,12 @@ def _rows(path: Path) -> dict[str, list[Import]]:
     for row, cells in read_csv(path, _COLUMNS) if path.exists() else []:
         try:
             gap = float(cells["gap"] or GAP)
+            if not gap >= 0:
+                raise ValueError
         except ValueError:
-            raise FoveateError(f"gap {cells['gap']!r} is no number", file=path, row=row, remedy="give seconds") from None
+            raise FoveateError(
+                f"gap {cells['gap']!r} is no length of time", file=path, row=row, remedy="give seconds, 0 or more"
+            ) from None
         texts = {name: cells[name] for name in ("video", "view", "subject", "individual", "file", "sha256")}
         out.setdefault(cells["video"], []).append(Import(**texts, gap=gap, row=row))
     return out
@@ -170,8 +174,8 @@ def add_import(
         raise FoveateError("no file is named", remedy="foveate import FILE [--video NAME]")
     if view and view not in _views(project):
         raise FoveateError(f"there is no view {view!r}", remedy=f"views: {', '.join(_views(project))}")
-    if gap < 0:
-        raise FoveateError(f"--gap {gap:g} is negative", remedy="give seconds")
+    if not gap >= 0:
+        raise FoveateError(f"--gap {gap:g} is no length of time", remedy="give seconds, 0 or more")
     known = list(project.videos)
     wanted = [project.video(video)] if video else known
     sheets = [_read(path, lambda name: any(_is(one, name) for one in wanted)) for path in files]

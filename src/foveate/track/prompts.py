@@ -25,6 +25,8 @@ from foveate.schema import FoveateError
 from foveate.settings import CONFIG, View
 from foveate.spreadsheet import read_csv
 from foveate.store import file_sha256, write_text
+from foveate.track import imports
+from foveate.track.imports import load_imports
 
 FOLDER, TABLE = "prompts", "prompts.csv"
 COLUMNS = ("video", "view", "subject", "frame", "kind", "x", "y", "w", "h", "mask")
@@ -152,6 +154,12 @@ def _click(project: Project, text: str) -> Prompt:
     """What one ``--prompt`` means, with its view and subject, compared with the footage."""
     prompt = parse_prompt(text, project)
     video = project.video(prompt.video)
+    if load_imports(project, video):
+        raise FoveateError(
+            f"--prompt {text!r} is not stored: the track of video {video.name!r} is imported, and a click would not change it",
+            file=project.folder / imports.FOLDER / imports.TABLE,
+            remedy=f"`foveate import --remove --video {video.name}`, if foveate shall follow the subjects itself",
+        )
     prompt = replace(prompt, view=_only(prompt.view, _view_names(project), "view", text, prompt))
     prompt = replace(prompt, subject=_only(prompt.subject, video.subjects, "subject", text, prompt))
     try:
