@@ -100,6 +100,27 @@ def focus_rows(focus: Any) -> list[tuple[str, str, str]]:
     return rows
 
 
+def footage_rows() -> list[tuple[str, str, str]]:
+    rows = []
+    if shots := cell("shots"):
+        steps = shots["by_step"].values()
+        seen = " / ".join(f"{step['recall']:.2f}, {step['precision']:.2f}, {step['false_cuts']}" for step in steps)
+        what = (
+            f"cuts between {next(iter(steps))['cuts'] + 1} takes glued together, a frame every {' / '.join(shots['by_step'])} s: "
+            f"recall, precision, and false cuts in the {60 * next(iter(steps))['hours']:.0f} minutes of the takes alone (footage the "
+            "thresholds were chosen on)"
+        )
+        rows.append((what, seen, "`shots.py`"))
+    if one := cell("one_pass"):
+        f1 = " / ".join(f"{one['macro_f1'][name]:.2f}" for name in ("crop", "frame", "track"))
+        what = (
+            "demo, vectors from the tracker's own pass instead of crops: processor time of track, crop and embed saved; "
+            "macro F1 of crops / squeezed views / the tracker's pass"
+        )
+        rows.append((what, f"{100 * one['saved_against_crop']:.0f} %; {f1}", "`one_pass.py`"))
+    return rows
+
+
 def published_rows() -> list[tuple[str, str, str]]:
     rows = []
     if grid := cell("probe_grid"):
@@ -141,6 +162,7 @@ def other_rows() -> list[tuple[str, str, str]]:
     rows += published_rows()
     if focus := cell("focus"):
         rows += focus_rows(focus)
+    rows += footage_rows()
     if reading := cell("reading"):
         shares = list(reading["median_share_of_ffmpeg_decode"].values())
         what = f"every 10th frame at 256 px against ffmpeg decoding alone, CPU time, lowest to highest of {len(shares)} files"
