@@ -28,6 +28,7 @@ from foveate.project import Project
 from foveate.settings import TrackSettings, View
 from foveate.simulate import PastureSettings, simulate
 from foveate.track.shots import Look, Shots, dropped
+from foveate.video import read_frames, read_timeline
 
 Picture = NDArray[np.uint8]
 STEPS = (0.1, 0.5, 1.0)
