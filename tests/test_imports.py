@@ -285,6 +285,10 @@ def test_a_track_of_another_video_is_refused(make: Callable[..., Project], tmp_p
     path.write_text(json.dumps(whole))
     refused(project, "640 x 480 pixels, but the video has 168 x 112", [path], "v")
     refused(project, "does not say of which video", [path])
+    other = via(tmp_path / "boxes.csv", {"short": {0: (1.0, 2.0, 30.0, 40.0)}})
+    refused(project, "the track of 'short', a subject of 'short', and 'v' shows 'v'", [other], "v")
+    other.write_text(other.read_text().replace("a_00.png", "short_00.png").replace('""short""', '""x""'))
+    refused(project, "of video 'short', not of 'v'", [other], "v")
     head = f"video_name: other.mp4\nframe_count: 12\nvideo_height: {HEIGHT}\nvideo_width: {WIDTH}\ncreated_at: x\n\n"
     table = "frame_counter,frame_idx,track_id,label,confidence,bbox_x_min,bbox_x_max,bbox_y_min,bbox_y_max\n0,0,1,a,1,1,9,1,9\n"
     octron = tmp_path / "a_track_1.csv"

@@ -27,6 +27,7 @@ HEADER = (
     "region_shape_attributes",
     "region_attributes",
 )
+_COUNT = re.compile(r"[-_. ]*\d+\.\w+$")
 _FRAME = re.compile(r"(0\d*)\.\w+$")
 
 
@@ -74,6 +75,8 @@ def _add(sheet: Sheet, cells: list[str], row: int) -> None:
         problem = "the row names no track" if frame >= 0 else f"{cells[0]!r} names no frame"
         raise refuse(sheet.path, problem, row, "every rectangle needs the attribute track, and every picture a frame number")
     sheet.sightings.append(Sighting(str(track), frame, box, score, row))
+    if not sheet.videos:  # pictures are named after the video, if anything is
+        sheet.videos = [_COUNT.sub(".png", cells[0])]
 
 
 def _json(path: Path, text: str, row: int) -> dict[str, Any]:

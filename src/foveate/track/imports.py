@@ -291,7 +291,10 @@ def _assign(
         given[individual] = subject
     if not given:
         given = {name: name for name in names if name in video.subjects}
-        if len(names) == 1 and len(video.subjects) == 1:
+        if len(names) == 1 and len(video.subjects) == 1 and not given:
+            if others := [other.name for other in project.videos if names[0] in other.subjects]:
+                problem = f"it is the track of {names[0]!r}, a subject of {others[0]!r}, and {video.name!r} shows {video.subjects[0]!r}"
+                raise refuse(sheets[0].path, problem, remedy=f"if it is right: --subject {names[0]!r}={video.subjects[0]}")
             given = {names[0]: video.subjects[0]}
         if len(given) < len(names):
             raise _choose(sheets[0].path, names, video)
