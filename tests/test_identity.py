@@ -81,19 +81,24 @@ def tracked(project: Project) -> tuple[Scene, Artefact]:
     target = track.artefact(project, project.videos[0])
     target.begin()
     scene = Scene(project, project.videos[0], target)
-    rows: list[Row] = []
+    scene.write(scene.part_file(0), rows_of(scene, "full", True))
+    lost = Event(40, "full", "a", Kind.DRIFT, 4.0, 40, 4.0)
+    scene.happened("part-00000", [lost])
+    return scene, target
+
+
+def rows_of(scene: Scene, view: str, wrong: bool) -> list[Row]:
+    """What the tracker says: right everywhere, or ``wrong`` while it takes the one for the other."""
+    rows = []
     for frame in range(FRAMES):
         for name in SUBJECTS:
-            shown = name if not exchanged(frame) else SUBJECTS[1 - SUBJECTS.index(name)]
+            shown = SUBJECTS[1 - SUBJECTS.index(name)] if wrong and exchanged(frame) else name
             mask = outline(shown, frame)
             if shown == "b":
                 mask &= ~outline("a", frame)
             state = State.PROMPTED if frame == 0 else State.TRACKED
-            rows.append(scene.row("full", name, frame, state, mask if mask.any() else None, 0.9, 0.5))
-    scene.write(scene.part_file(0), rows)
-    lost = Event(40, "full", "a", Kind.DRIFT, 4.0, 40, 4.0)
-    scene.happened("part-00000", [lost])
-    return scene, target
+            rows.append(scene.row(view, name, frame, state, mask if mask.any() else None, 0.9, 0.5))
+    return rows
 
 
 def names(target: Artefact) -> dict[str, float]:
@@ -181,6 +186,30 @@ def test_one_subject_costs_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     timeline.run(project, project.videos[0])
     target = track.run(project, project.videos[0])
     assert target.files(".parquet") == ["part-00000.parquet"] and not target.has(STATE)
+
+
+def test_views_are_settled_each_for_itself_and_share_their_subjects(tmp_path: Path) -> None:
+    """The tracker exchanges the animals in the lower view alone."""
+    folder = tmp_path / "p"
+    folder.mkdir()
+    make_video(folder / "v.mp4", (np.tile(picture(k, True), (2, 1, 1)) for k in range(FRAMES)), fps=10, crf=10)
+    views = {view: {"x": 0, "y": k * HEIGHT, "w": WIDTH, "h": HEIGHT} for k, view in enumerate(("above", "below"))}
+    prompts = [
+        f"v,{view},{name},0,point,{centre(name, 0)[0]:.0f},{centre(name, 0)[1]:.0f},,," for name in SUBJECTS for view in views
+    ]
+    project = make_project(folder, prompts=prompts, subjects="a;b", views=views)
+    timeline.run(project, project.videos[0])
+    target = track.artefact(project, project.videos[0])
+    target.begin()
+    scene = Scene(project, project.videos[0], target)
+    scene.write(scene.part_file(0), [row for view in views for row in rows_of(scene, view, view == "below")])
+    identity.settle(scene)
+    table = read_parquet(target.path("part-00000.parquet")).to_pandas()
+    assert all(sorted(found) == list(SUBJECTS) for found in table.groupby(["frame", "view"])["subject"].agg(list))
+    wide = table[table["frame"] % PERIOD == 1].pivot_table(index=["frame", "subject"], columns="view", values="x")
+    assert len(wide) == 2 * FRAMES // PERIOD and (abs(wide["above"] - wide["below"]) < 3).all()
+    events.gather(target)
+    assert {event.view for event in events.read(target) if event.kind is Kind.SWAP} == {"below"}
 
 
 # --- meetings ------------------------------------------------------------------------------------------------------------------

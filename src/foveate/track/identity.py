@@ -77,12 +77,11 @@ def settle(scene: Scene) -> None:
             stop = min((part + 1) * SEGMENT, len(scene.analysed))
             for view, contacts in waiting.items():
                 while contacts and contacts[0][0] + 1 < stop:
-                    ends = contacts.pop(0)
-                    if not target.has(part_name((ends[1] - 1) // SEGMENT)):
-                        seen |= {(view, *key): found for key, found in eye.look_again(view, courses[view], ends).items()}
-            if not target.has(part_name(part)):
-                rows = read_parquet(target.path(raw_name(part))).to_pylist()
-                scene.write(part_name(part), [_settled(row, scene, courses[row["view"]], seen) for row in rows])
+                    again = eye.look_again(view, courses[view], contacts.pop(0))
+                    seen |= {(view, *key): found for key, found in again.items()}
+            # Parts that are there may be of other prompts: what a person says late in a video can change names from its beginning.
+            rows = read_parquet(target.path(raw_name(part))).to_pylist()
+            scene.write(part_name(part), [_settled(row, scene, courses[row["view"]], seen) for row in rows])
             seen = {key: found for key, found in seen.items() if key[1] >= stop}
         found = [_renamed_event(event, scene, courses[event.view]) for event in events.parts(target) if event.view in courses]
         scene.happened(EVENTS, [*found, *(event for course in courses.values() for event in course.events)])
