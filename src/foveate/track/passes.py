@@ -27,11 +27,13 @@ from foveate.track import seeds
 from foveate.track.auto import find_start
 from foveate.track.events import Event
 from foveate.track.glances import Glances, asked
+from foveate.track.ladder import Ladder
 from foveate.track.pixels import to_mask
 from foveate.track.prompts import FOLDER, TABLE, Prompt, check, load_prompts, read_mask
 from foveate.track.propagate import DEPTH, Found, Propagator
 from foveate.track.scene import Picture, Row, Scene, cut, grid_of
 from foveate.track.shots import Look, Shots
+from foveate.track.watch import touches
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -39,8 +41,7 @@ if TYPE_CHECKING:
     from foveate.models.pretrained import Backbone
 
 FORWARD, BACKWARD = 16, 64  # frames held in memory together; backward, each such run costs a jump to a keyframe
-SURE = 0.6  # a subject whose patches are less certain is uncertain
-SAME = 0.3  # so is one that the prompted frames alone would not call the subject
+BEFORE = 16  # frames looked at together when going back to where a subject was lost
 
 _KINDS = {"point": "click", "box": "box", "mask": "mask", "absent": "absent"}
 _log = logging.getLogger("foveate")
@@ -79,15 +80,16 @@ def follow(scene: Scene, progress: Progress) -> dict[str, Any]:
     if phase == "backward":
         sweep.restore(memory)
         while part >= 0:
-            rows = [
-                row
-                for row in sweep.part(part, backward=True, tick=tick)
-                if row["frame"] < first.get((row["view"], scene.subjects.index(row["subject"])), 0)
-            ]
+            every = list(sweep.part(part, backward=True, tick=tick))
+            happened = sweep.settle(last=part == 0)
+            until = {(view, scene.subjects[subject]): frame for (view, subject), frame in first.items()}
+            rows = [row for row in every if row["frame"] < until.get((row["view"], row["subject"]), 0)]
             if sweep.glances is not None:
                 sweep.glances.write(f"back-part-{part:05d}")
             scene.write(_back_name(part), rows)
             scene.happened(f"shots-back-{part:05d}", sweep.happened())
+            before = [event for event in happened if event.until_frame < until.get((event.view, event.subject), 0)]
+            scene.happened(f"ladder-back-{part:05d}", before)
             part -= 1
             scene.save("backward", part, sweep.state())
         phase, part, memory = "forward", 0, {}
@@ -95,6 +97,7 @@ def follow(scene: Scene, progress: Progress) -> dict[str, Any]:
     done = behind + min(part * len(scene.frames(0)), len(frames))
     while part < scene.parts:
         rows = list(sweep.part(part, backward=False, tick=tick))
+        happened = sweep.settle(last=part + 1 == scene.parts)
         if scene.target.has(_back_name(part)):
             earlier = read_parquet(scene.target.path(_back_name(part))).to_pylist()
             have = {(row["frame"], row["view"], row["subject"]) for row in earlier}
@@ -103,6 +106,7 @@ def follow(scene: Scene, progress: Progress) -> dict[str, Any]:
             sweep.glances.write(f"part-{part:05d}")
         scene.write(scene.part_file(part), rows)
         scene.happened(f"shots-{part:05d}", sweep.happened())
+        scene.happened(f"ladder-{part:05d}", happened)
         part += 1
         scene.save("forward", part, sweep.state())
     if sweep.glances is not None:
@@ -151,6 +155,8 @@ class Sweep:
         self.scene, self.starts, self.settings = scene, starts, scene.project.config.track
         self.trackers: dict[str, Propagator] = {}
         self.shots: dict[str, Shots] = {}
+        self.ladders: dict[tuple[str, int], Ladder] = {}
+        self.seen: dict[str, dict[int, tuple[Tensor, Picture]]] = {}  # tokens and pictures of the run of frames in hand
         self.stream: Iterator[tuple[int, Picture | None]] | None = None
 
     @cached_property
@@ -178,21 +184,27 @@ class Sweep:
 
     def restore(self, memory: Mapping[str, Tensor]) -> None:
         for i, (name, view) in enumerate(self.scene.views.items()):
-            tracker = Propagator(self.settings, *self.grid(view), len(self.scene.subjects))
-            own = f"{i}."
-            tracker.restore({key.removeprefix(own): value for key, value in memory.items() if key.startswith(own)})
-            self.trackers[name] = tracker
+            self.trackers[name] = Propagator(self.settings, *self.grid(view), len(self.scene.subjects))
+            self.trackers[name].restore(_below(memory, f"{i}."))
             self.shots[name] = Shots.of(self.scene, name)
-            self.shots[name].restore(
-                {k.removeprefix(own + "shot."): v for k, v in memory.items() if k.startswith(own + "shot.")}
-            )
+            self.shots[name].restore(_below(memory, f"{i}.shot."))
+            for k, subject in enumerate(self.scene.subjects):
+                self.ladders[name, k] = Ladder(name, subject)
+                if kept := _below(memory, f"{i}.ladder.{k:03d}."):
+                    self.ladders[name, k].restore(kept)
 
     def state(self) -> dict[str, Tensor]:
         found: dict[str, Tensor] = {}
         for i, name in enumerate(self.scene.views):
             found |= {f"{i}.{key}": value for key, value in self.trackers[name].state().items()}
             found |= {f"{i}.shot.{key}": value for key, value in self.shots[name].state().items()}
+            for k in range(len(self.scene.subjects)):
+                found |= {f"{i}.ladder.{k:03d}.{key}": value for key, value in self.ladders[name, k].state().items()}
         return found
+
+    def settle(self, *, last: bool) -> list[Event]:
+        """The part is done: settle its rows, and say what happened to the subjects. ``last``: nothing comes after it."""
+        return [event for ladder in self.ladders.values() for event in (ladder.end() if last else ladder.close())]
 
     def happened(self) -> list[Event]:
         """What the last part's pictures showed: cuts, and frames that were dropped."""
@@ -257,7 +269,7 @@ class Sweep:
                     small[name][frame] = cut(picture, view, rows * self.backbone.patch, columns * self.backbone.patch)
                     if prompted:
                         whole[name, frame] = cut(picture, view, view.h, view.w)
-        tokens = {name: self._embed(name, small[name]) for name in active}
+        self.seen = {name: self._embed(name, small[name]) for name in active}
         for frame in reversed(frames) if backward else frames:
             for name, view in self.scene.views.items():
                 if name not in active or frame not in small[name]:
@@ -268,30 +280,68 @@ class Sweep:
                     continue
                 if self.shots[name].cuts(frame, looks[name, frame]):
                     self.trackers[name].cut()
-                picture = small[name][frame]
+                    for subject in range(len(self.scene.subjects)):
+                        self.ladders[name, subject].cut()
+                tokens, picture = self.seen[name][frame]
                 here = {s: start for (v, f, s), start in due.items() if (v, f) == (name, frame)}
                 away = {s for s, start in here.items() if start.kind == "absent"}
                 drawn = self._drawn({s: start for s, start in here.items() if s not in away}, whole)
                 given = {s: torch.from_numpy(coverage(mask, *self.grid(view))) for s, mask in drawn.items()}
-                found = self.trackers[name].step(tokens[name][frame], given, away)
+                found = self.trackers[name].step(tokens, given, away, float(self.scene.clock.time[frame]))
                 for subject, one in enumerate(found):
+                    row = self._row(name, view, subject, frame, one, picture, drawn.get(subject))
+                    ladder = self.ladders[name, subject]
                     if subject in away:
-                        yield self.scene.row(name, self.scene.subjects[subject], frame, State.ABSENT)
-                    else:
-                        yield self._row(name, view, subject, frame, one, picture, drawn.get(subject))
+                        ladder.told(row)
+                    elif one is not None:
+                        if not backward and row["rle"] is not None and ladder.searching:
+                            missed = [old["frame"] for old in ladder.missed]
+                            ladder.fill(list(itertools.takewhile(_has_mask, self._back(name, subject, missed))))
+                        ladder.see(row, one, touches(one.labels))
+                    yield row
 
-    def _embed(self, view: str, pictures: Mapping[int, Picture]) -> dict[int, Tensor]:
+    def _back(self, name: str, subject: int, frames: Sequence[int]) -> Iterator[Row]:
+        """Rows of frames that have been looked at, latest first, going back from where a subject was found again; a prompt may lie long
+        after the loss. Without a mask where the subject is not surely seen."""
+        tracker, view = self.trackers[name].turned(), self.scene.views[name]
+        for stop in range(len(frames), 0, -BEFORE):
+            run = self._again(name, frames[max(0, stop - BEFORE) : stop])
+            for frame in sorted(run, reverse=True):
+                tokens, picture = run[frame]
+                found = tracker.step(tokens, time=float(self.scene.clock.time[frame]))[subject]
+                sure = found if found is not None and found.sure else None
+                yield self._row(name, view, subject, frame, sure, picture, None)
+
+    def _again(self, name: str, frames: Sequence[int]) -> dict[int, tuple[Tensor, Picture]]:
+        """Tokens and pictures of frames that have been looked at already; decoded again where they are no longer held."""
+        held = self.seen[name]
+        if all(frame in held for frame in frames):
+            return {frame: held[frame] for frame in frames}
+        view, size = self.scene.views[name], [side * self.backbone.patch for side in self.grid(self.scene.views[name])]
+        pictures = {f: cut(picture, view, *size) for f, picture in self.scene.pictures(frames) if picture is not None}
+        return self._tokens(pictures) if pictures else {}
+
+    def _tokens(self, pictures: Mapping[int, Picture]) -> dict[int, tuple[Tensor, Picture]]:
+        """Tokens beside each picture."""
         import torch
 
-        if not pictures:
-            return {}
         batch = torch.from_numpy(np.stack(list(pictures.values()))).permute(0, 3, 1, 2)
-        if self.glances is None:
-            return dict(zip(pictures, self.backbone.patch_tokens(batch, dtype=torch.float16).cpu(), strict=True))
+        depth = blocks_kept(self.backbone.blocks, DEPTH) if self.glances is not None else "last"
+        tokens = self.backbone.tokens(batch, (depth,))[depth].patches.half().cpu()
+        return {frame: (tokens[i], picture) for i, (frame, picture) in enumerate(pictures.items())}
+
+    def _embed(self, view: str, pictures: Mapping[int, Picture]) -> dict[int, tuple[Tensor, Picture]]:
+        """Tokens beside each picture; the subjects' vectors are kept on the way, if they are wanted."""
+        import torch
+
+        if self.glances is None or not pictures:
+            return self._tokens(pictures) if pictures else {}
+        batch = torch.from_numpy(np.stack(list(pictures.values()))).permute(0, 3, 1, 2)
         depth = blocks_kept(self.backbone.blocks, DEPTH)
         seen = self.backbone.tokens(batch, (depth, *LAYERS))
         self.glances.see(view, list(pictures), seen)
-        return dict(zip(pictures, seen[depth].patches.half().cpu(), strict=True))
+        tokens = seen[depth].patches.half().cpu()
+        return {frame: (tokens[i], picture) for i, (frame, picture) in enumerate(pictures.items())}
 
     def _drawn(self, starts: Mapping[int, Start], whole: Mapping[tuple[str, int], Picture]) -> dict[int, Mask]:
         """The masks bool[H, W] that the prompts of one frame and view mean, without common pixels."""
@@ -339,6 +389,15 @@ class Sweep:
         mask = to_mask((found.labels / found.peak).clamp(max=1).numpy(), picture, view.h, view.w) if drawn is None else drawn
         if not mask.any():
             return self._unseen(name, subject, frame)
-        state = State.TRACKED if found.certainty >= SURE and found.identity >= SAME else State.UNCERTAIN
+        state = State.TRACKED if found.sure else State.UNCERTAIN
         state = State.PROMPTED if found.prompted else state
         return self.scene.row(name, self.scene.subjects[subject], frame, state, mask, found.certainty, found.identity)
+
+
+def _has_mask(row: Row) -> bool:
+    return row["rle"] is not None
+
+
+def _below(memory: Mapping[str, Tensor], own: str) -> dict[str, Tensor]:
+    """Entries whose names begin with ``own``, without it."""
+    return {name.removeprefix(own): value for name, value in memory.items() if name.startswith(own)}

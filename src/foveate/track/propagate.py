@@ -12,8 +12,11 @@ similar patches in the prompted frame and in the last few frames, weighted exp(c
   next frame's labels, and a small or fast subject melts away;
 * where a subject is smaller than a patch the threshold follows its peak.
 
-Memory is constant: four prompted frames (the first and the three newest) and ``context`` recent ones. Everything here works on arrays of
-tokens and knows nothing of videos.
+* a gallery of looks (``gallery.py``) votes beside the prompted frames and says whether what was found still is the subject. Where it is
+  not, the subject counts as lost; then the whole view is searched, and only what is clearly like the gallery is accepted.
+
+Memory is constant: four prompted frames (the first and the three newest), ``context`` recent ones and the gallery. Everything here works
+on arrays of tokens and knows nothing of videos.
 """
 
 from __future__ import annotations
@@ -24,6 +27,9 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from foveate.settings import TrackSettings
+from foveate.track.gallery import Gallery
+from foveate.track.parts import hold_size, keep_connected, most_alike, of_its_size
+from foveate.track.watch import Watch
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -33,15 +39,28 @@ if TYPE_CHECKING:
 DEPTH = 0.75  # share of the backbone's blocks that is used
 TRUST = 0.1  # added to the cosine with a prompted frame
 PROMPTS = 4  # prompted frames kept: the first and the newest
+LEARNED = 0.05  # likewise for the gallery
 GONE = 0.35  # of the prompt's peak: a subject whose strongest label is weaker is lost
-APART = 0.2  # share of the main part's weight that a part lying apart needs, beside having been there before
-BEHIND = 0.1  # likewise for a part that no more than two patches separate from the main part: something thin may hide what lies between
-FADED = 0.35  # of the peak: how weak a label may be and still be held to keep the subject's size
-FAR = 0.25  # weight of a part that does not touch where the subject was, against one that does
 DWINDLED, RETURNED = (
     0.1,
     0.25,
 )  # share of its size that a subject must have left, of recent frames or, after a loss, of the prompt
+CERTAIN, SAME = 0.6, 0.3  # certainty and identity of a sure frame
+ALIKE = 0.8  # likeness of a sure frame, as a share of what is typical
+STRANGE = 0.8  # likeness below which a patch is something else
+LIKELY = 0.15  # so much more, and nothing speaks against it
+DEFICIT = 0.15  # of its likeness to the subject against that to the background: with so much it is background
+ENOUGH = 0.3  # likeness to the subject beyond that to the background, as a share of what is typical, that a patch needs by which it grows
+LEAST = 0.05  # taken for typical at least
+SOON = (0.1, 0.4)  # seconds since it was last seen, from which on that counts at all, and in full
+UNLIKE = 0.6  # likeness of all of it, with less it is something else
+BACK = 0.75  # that something found in the whole view needs
+INSIDE = 0.9  # of the peak: patches whose look is learned
+GROWN, CROWDED = 1.35, 1.1  # of its typical size: then something else may be part of it; likewise with a look-alike near
+WORN = 0.8  # with less its outline is not taken for its shape there
+SIMILAR = 0.35  # likeness beyond that to the background, as a share of what is typical, that makes a patch elsewhere one of a look-alike
+RIVAL = 0.25  # of its typical size: labels that lie elsewhere and make a look-alike
+RIVALRY = 10.0  # seconds for which it is expected to come close
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,6 +82,11 @@ class Found:
     certainty: float  # 0..1, mean label of the subject's patches before they were scaled, as a share of the peak
     identity: float  # 0..1, how far the prompted frames alone agree
     prompted: bool = False
+    likeness: float = (
+        1.0  # to the gallery, as a share of what is typical of it; where it is lost, of what is most like it in the view
+    )
+    sure: bool = True
+    source: str = ""  # where it was found again after a loss
 
 
 def unit(tokens: Tensor, centre: Tensor) -> Tensor:
@@ -102,46 +126,10 @@ def vote(query: Tensor, memories: Sequence[Voters], topk: int, temperature: floa
     return (weight * their.gather(1, top.indices)).sum(dim=1)
 
 
-def keep_connected(labels: Tensor, before: Tensor | None, level: float) -> Tensor:
-    """Labels [rows, columns] without the parts that lie apart.
-
-    Kept: the heaviest part, where one that does not touch the labels ``before`` counts less, and further parts that mostly lie where labels
-    were before, or lie beside the heaviest part with two patches between them at most, and weigh enough. A part is a set of patches above
-    ``level`` that touch, corners included.
-    """
-    import numpy as np
-    import torch
-    from scipy.ndimage import binary_dilation
-    from scipy.ndimage import label as components
-
-    values = labels.numpy()
-    touching = np.ones((3, 3))
-    part, count = components(values > level, touching)
-    if count < 2:
-        return labels
-    numbers = np.arange(1, count + 1)
-    weight = np.bincount(part.ravel(), values.ravel(), count + 1)[1:]
-    share = np.ones(count)
-    if before is not None and bool((before > level).any()):
-        there = binary_dilation(before.numpy() > level)
-        share = np.bincount(part.ravel(), there.ravel(), count + 1)[1:] / np.bincount(part.ravel(), minlength=count + 1)[1:]
-    main = int((weight * np.where(share > 0, 1, FAR)).argmax())
-    group = np.zeros(count + 1, int)  # of each part: parts that touch once each has grown by a patch
-    group[part] = components(binary_dilation(part > 0, touching), touching)[0]
-    beside = (group[1:] == group[main + 1]) & (weight > BEHIND * weight[main])
-    keep = (numbers == main + 1) | beside | ((share > 0.5) & (weight > APART * weight[main]))
-    kept = np.isin(part, numbers[keep])
-    gone = binary_dilation((part > 0) & ~kept, touching) & ~kept  # with the faint rim around it
-    return torch.where(torch.from_numpy(gone), 0.0, labels)
-
-
-def hold_size(labels: Tensor, patches: int, peak: float) -> Tensor:
-    """Labels scaled up, if need be, so that as many patches as before reach half the peak; those weaker than ``FADED`` of it never do."""
-    if patches == 0:
-        return labels
-    weakest = float(labels.flatten().sort(descending=True).values[patches - 1])
-    threshold = min(0.5 * peak, max(FADED * peak, weakest))
-    return (labels * (0.5 * peak / threshold)).clamp(max=peak)
+def believed(likeness: Tensor, surplus: Tensor) -> Tensor:
+    """f32[P] in 0..1: how far a patch may be the subject, whatever the recent frames say. Something new that comes beside the subject is
+    like nothing that is known, so its nearest voters mean little."""
+    return ((likeness - STRANGE) / LIKELY).clamp(0, 1) * (1 + surplus / DEFICIT).clamp(0, 1)
 
 
 @dataclass(eq=False)
@@ -155,12 +143,20 @@ class Propagator:
     prompted: list[Memory] = field(default_factory=list)
     recent: deque[Memory] = field(default_factory=deque)
     centre: Tensor | None = None  # f32[D], mean token of the first prompted frame
+    galleries: list[Gallery] = field(init=False)
+    watches: list[Watch] = field(init=False)
+    outlines: list[Tensor | None] = field(init=False)  # of each subject, labels of the last sure frame in which it had its size
+
+    def __post_init__(self) -> None:
+        self.galleries = [Gallery() for _ in range(self.subjects)]
+        self.watches = [Watch() for _ in range(self.subjects)]
+        self.outlines = [None] * self.subjects
 
     def started(self, subject: int) -> bool:
         return any(memory.given[subject] for memory in self.prompted)
 
     def step(
-        self, tokens: Tensor, given: Mapping[int, Tensor] | None = None, absent: Collection[int] = ()
+        self, tokens: Tensor, given: Mapping[int, Tensor] | None = None, absent: Collection[int] = (), time: float = 0.0
     ) -> list[Found | None]:
         """Find every subject in the next frame.
 
@@ -168,6 +164,7 @@ class Propagator:
             tokens: [rows, columns, D] of the frame.
             given: subject -> f32[rows, columns], the share of each patch that a prompt says is the subject.
             absent: subjects that somebody says are not there; what was taken for them in recent frames is forgotten.
+            time: of the frame, in seconds; they may go backwards.
 
         Returns:
             One Found per subject; None for those without a prompt so far.
@@ -183,7 +180,7 @@ class Propagator:
         found: list[Found | None] = [
             Found(given[s], float(given[s].max()), 1.0, 1.0, True)
             if s in given
-            else self._find(s, query)
+            else self._find(s, query, time)
             if self.started(s) and s not in absent
             else None
             for s in range(self.subjects)
@@ -197,17 +194,52 @@ class Propagator:
         memory = Memory(query, labels.flatten(0, 1), seen, tuple(s in given for s in range(self.subjects)))
         if given:
             self.prompted = self._kept([*self.prompted, memory])
-        if corrected := {*given, *absent}:  # this ends what the recent frames say about its subject
-            forget = [replace(m, known=tuple(k and s not in corrected for s, k in enumerate(m.known))) for m in self.recent]
+        # A correction ends what the recent frames say about its subject, and so does a loss.
+        if over := {*given, *absent, *(s for s in range(self.subjects) if not seen[s])}:
+            forget = [replace(m, known=tuple(k and s not in over for s, k in enumerate(m.known))) for m in self.recent]
             self.recent = deque(forget)
         self.recent.append(memory)
         while len(self.recent) > self.settings.context:
             self.recent.popleft()
+        for subject in absent:
+            self.watches[subject].lost = True
+        for subject, one in enumerate(found):
+            if one is not None:
+                self._learn(subject, query, one, time)
         return found
 
     def cut(self) -> None:
         """The next frame belongs to another shot: what the recent frames say about places is of no use there."""
         self.recent.clear()
+        for watch in self.watches:
+            watch.lost = True
+
+    def _learn(self, subject: int, query: Tensor, found: Found, time: float) -> None:
+        """Note where the subject was seen, and, where that is sure, what it and the rest looked like."""
+        from torch.nn import functional
+
+        gallery, watch = self.galleries[subject], self.watches[subject]
+        if not found.labels.any():
+            watch.lost = True
+        if not found.sure or not found.labels.any():
+            watch.doubtful += 1
+            return
+        labels = found.labels.flatten()
+        around = functional.max_pool2d(found.labels[None], 3, 1, 1).flatten()
+        outside, inside = query[around < 0.02], query[labels >= INSIDE * float(labels.max())]
+        if found.prompted:
+            gallery.subject.keep(inside)
+            gallery.background.keep(outside)
+        own = gallery.subject.likeness(query, itself=found.prompted)
+        other = gallery.background.likeness(query)
+        contested = not found.prompted and abs(time - watch.rival) < RIVALRY
+        if not contested or WORN * watch.size <= float(found.labels.sum()) <= CROWDED * watch.size:
+            self.outlines[subject] = found.labels
+        likeness, surplus = (float((value * labels).sum() / labels.sum()) for value in (own, own - other))
+        watch.saw(found.labels, likeness, surplus, time, whole=not contested)
+        if not found.prompted:
+            gallery.subject.learn(query[(labels >= INSIDE * found.peak) & (own > other) & (own > ALIKE * watch.likeness)])
+            gallery.background.learn(query[(around < 0.02) & (own < ALIKE * watch.likeness)])
 
     def _kept(self, prompted: list[Memory]) -> list[Memory]:
         """Of each subject's prompted frames the first and the newest."""
@@ -217,16 +249,18 @@ class Propagator:
             keep |= {*own[:1], *own[-(PROMPTS - 1) :]}
         return [memory for i, memory in enumerate(prompted) if i in keep]
 
-    def _find(self, subject: int, query: Tensor) -> Found:
+    def _find(self, subject: int, query: Tensor, time: float) -> Found:
         import torch
         from torch.nn import functional
 
         radius, topk, temperature = self.settings.radius, self.settings.topk, self.settings.temperature
+        watch, gallery = self.watches[subject], self.galleries[subject]
         prompts: list[Voters] = [(m.tokens, m.labels[:, subject], None, TRUST) for m in self.prompted if m.given[subject]]
         recent = [m for m in self.recent if m.known[subject]]
         peak = max(float(labels.max()) for _, labels, _, _ in prompts)
-        # What the prompted frames alone say, anywhere; this is all there is when the subject has not been seen for a while.
-        labels = vote(query, prompts, topk, temperature)
+        known = [*prompts, (*gallery.labelled(peak), None, LEARNED)]
+        # What the prompted frames and the gallery say, anywhere; this is all there is when the subject has not been seen for a while.
+        labels = vote(query, known, topk, temperature)
         before = None
         if recent:
             before = recent[-1].labels[:, subject].view(self.rows, self.columns)
@@ -236,15 +270,44 @@ class Propagator:
             at = torch.nonzero((reach > 0.02 * peak) | (labels > 0.1 * peak)).flatten()
             near = self._near(at, radius)
             others: list[Voters] = [(m.tokens, m.labels[:, subject], near, 0.0) for m in recent if not m.given[subject]]
-            labels[at] = vote(query[at], prompts + others, topk, temperature)
-        grid = keep_connected(labels.view(self.rows, self.columns), before, 0.3 * peak)
-        nowhere = Found(torch.zeros_like(grid), peak, 0.0, 0.0)
-        if float(grid.max()) < GONE * peak or self._weight(grid.flatten(), peak) < self._least(subject, peak):
+            labels[at] = vote(query[at], known + others, topk, temperature)
+        own, other = gallery.subject.likeness(query), gallery.background.likeness(query)
+        core = believed(own / max(watch.likeness, 1e-6), own - other).view(1, self.rows, self.columns)
+        # Over a short time the recent frames know best, whatever a patch looks like.
+        late = min(1.0, max(0.0, abs(time - watch.time) - SOON[0]) / (SOON[1] - SOON[0])) if recent else 1.0
+        labels = labels * (1 - late + late * functional.max_pool2d(core, 3, 1, 1).flatten())
+        grid = labels.view(self.rows, self.columns)
+        contested = abs(time - watch.rival) < RIVALRY
+        if before is None:
+            grid = most_alike(grid, own - other, 0.3 * peak)
+        else:
+            grid = keep_connected(grid, before, 0.3 * peak)
+            outline = self.outlines[subject]
+            if outline is not None and float(grid.sum()) > (CROWDED if contested else GROWN) * watch.size:
+                inside = of_its_size(grid, outline, before, 0.3 * peak)
+                grown = ((own - other).view_as(grid) / max(watch.surplus, LEAST) - ENOUGH) / ENOUGH
+                if contested:
+                    grown = torch.zeros_like(grid)
+                grid = grid * torch.maximum(inside, grown.clamp(1 - late, 1))
+        alike = (own > ALIKE * watch.likeness) & (own - other > SIMILAR * watch.surplus)
+        apart = functional.max_pool2d(grid[None], 3, 1, 1).flatten() < 0.3 * peak
+        if float((alike & apart).sum()) > RIVAL * watch.size:
+            watch.rival = time
+        weight = grid.flatten()
+        likeness = float((own * weight).sum() / weight.sum().clamp(min=1e-6)) / max(watch.likeness, 1e-6)
+        likeness = min(1.0, max(0.0, likeness))
+        nowhere = Found(torch.zeros_like(grid), peak, 0.0, 0.0, likeness=likeness, sure=False)
+        if float(grid.max()) < GONE * peak or self._weight(weight, peak) < self._least(subject, peak):
             return nowhere
-        held = grid if before is None else hold_size(grid, int((before > 0.5 * peak).sum()), peak)
+        if likeness < (UNLIKE * late if recent else BACK):
+            return nowhere
+        # Beside a look-alike its patches would be taken in to keep the size.
+        held = grid if before is None or contested else hold_size(grid, int((before > 0.5 * peak).sum()), peak)
         inside = torch.nonzero((held >= 0.5 * float(held.max())).flatten()).flatten()
-        agreed = float(vote(query[inside], prompts, topk, temperature).mean()) / peak
-        return Found(held, peak, min(1.0, float(grid.flatten()[inside].mean()) / peak), min(1.0, agreed))
+        agreed = min(1.0, float(vote(query[inside], known, topk, temperature).mean()) / peak)
+        certainty = min(1.0, float(weight[inside].mean()) / peak)
+        sure = certainty >= CERTAIN and agreed >= SAME and likeness >= ALIKE
+        return Found(held, peak, certainty, agreed, likeness=likeness, sure=sure, source="" if recent else "appearance")
 
     def _weight(self, labels: Tensor, peak: float) -> float:
         return float(labels.where(labels > 0.3 * peak, 0.0).sum())
@@ -264,6 +327,15 @@ class Propagator:
         row, column = place // self.columns, place % self.columns
         return ((row[at, None] - row).abs() <= radius) & ((column[at, None] - column).abs() <= radius)
 
+    def turned(self) -> Propagator:
+        """Another one that knows the same and goes back from the newest frame; what it sees is not learned here."""
+        other = replace(self)
+        other.prompted, other.recent, other.centre = self.prompted, deque([self.recent[-1]]), self.centre
+        other.galleries = [gallery.copy() for gallery in self.galleries]
+        other.outlines = list(self.outlines)
+        other.watches = [replace(watch, down=-watch.down, right=-watch.right) for watch in self.watches]
+        return other
+
     # --- what is kept on disk between segments ---
 
     def state(self) -> dict[str, Tensor]:
@@ -276,6 +348,11 @@ class Propagator:
                 out[f"{kind}.{i:03d}.tokens"] = memory.tokens.half().contiguous()
                 out[f"{kind}.{i:03d}.labels"] = memory.labels.clone(memory_format=torch.contiguous_format)
                 out[f"{kind}.{i:03d}.flags"] = torch.tensor([memory.known, memory.given])
+        for i, (gallery, watch) in enumerate(zip(self.galleries, self.watches, strict=True)):
+            out |= {f"gallery.{i:03d}.{name}": value for name, value in gallery.state().items()}
+            out[f"watch.{i:03d}"] = watch.state()
+            if (outline := self.outlines[i]) is not None:
+                out[f"outline.{i:03d}"] = outline.contiguous()
         return out
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
@@ -290,6 +367,12 @@ class Propagator:
 
         self.prompted, self.recent = memories("prompted"), deque(memories("recent"))
         self.centre = state.get("centre")
+        for i, gallery in enumerate(self.galleries):
+            own = f"gallery.{i:03d}."
+            if f"{own}kept" in state:
+                gallery.restore({name.removeprefix(own): value for name, value in state.items() if name.startswith(own)})
+                self.watches[i] = Watch.restored(state[f"watch.{i:03d}"])
+                self.outlines[i] = state.get(f"outline.{i:03d}")
 
 
 def share_out(labels: Tensor, fixed: Sequence[bool]) -> Tensor:
