@@ -53,9 +53,14 @@ def artefact(project: Project, video: Video, source: Source = "crop") -> Artefac
     return Artefact(folder, "embed", VERSION, settings, parents)
 
 
+def model_name(project: Project, source: Source) -> str:
+    """The backbone as foveate.yaml names it."""
+    return glances.model_name(project) if source == "track" else project.config.embed.model
+
+
 def model_for(project: Project, source: Source) -> str:
     """The backbone: built-in name, Hugging Face id or folder."""
-    return glances.model_name(project) if source == "track" else model_of(project.folder, project.config.embed.model)
+    return model_of(project.folder, model_name(project, source))
 
 
 def _stages(project: Project, video: Video) -> tuple[Artefact, ...]:
@@ -105,12 +110,12 @@ def _from_tracker(project: Project, video: Video, target: Artefact, total: int, 
         name = f"{part.name}.arrow"
         if not target.has(name):
             vectors = seen.vectors(part, partial(_count, progress, done, total))
-            _check_finite(vectors, glances.model_name(project))
+            _check_finite(vectors, model_name(project, "track"))
             _write(target.path(name), part.keys, vectors, np.zeros(len(part.keys), np.int16))
         done += len(part.keys)
         progress(done, total)
-    model = project.config.track.model if project.config.track.method == "propagate" else project.config.embed.model
-    target.finish({"model": model, "source": "track", "width": seen.width or seen.backbone.width, "rows": done})
+    width = seen.width or seen.backbone.width
+    target.finish({"model": model_name(project, "track"), "source": "track", "width": width, "rows": done})
     seen.kept.discard()
     return target
 

@@ -284,7 +284,7 @@ def _describe(project: Project, settings: ProbeSettings, data: Data, models: Seq
         "behaviours": list(data.behaviours),
         "settings": settings.relevant(),
         "width": data.rows.design.width // settings.window,
-        "backbone": {"model": embed.artefact(project, data.train[0], source=settings.source).facts()["model"], **backbone},
+        "backbone": {"model": embed.model_name(project, settings.source), **backbone},
         "models": [
             {
                 "name": model_name(k),

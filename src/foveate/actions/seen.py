@@ -15,7 +15,7 @@ import numpy as np
 
 from foveate import masks, track
 from foveate.actions.pictures import FramePart
-from foveate.models.pretrained import load_backbone
+from foveate.models.pretrained import load_backbone, model_of
 from foveate.project import Project, Video
 from foveate.schema import FEATURES, LAYERS
 from foveate.settings import View
@@ -42,7 +42,7 @@ class Seen:
 
     @cached_property
     def backbone(self) -> Backbone:
-        return load_backbone(glances.model_name(self.project))
+        return load_backbone(model_of(self.project.folder, glances.model_name(self.project)))
 
     def vectors(self, part: FramePart, progress: Callable[[int], None]) -> Vectors:
         """fp16[rows, D] per feature and layer, in the order of the part's keys."""

@@ -8,6 +8,7 @@ from foveate import __version__
 from foveate.project import Project
 from foveate.report import comparison, figures, quality, scores, tracks
 from foveate.report.sources import Sources
+from foveate.track import glances
 
 _FEATURES = {
     "cls": "the CLS token",
@@ -110,7 +111,7 @@ def _recognition(project: Project, name: str, sources: Sources, scored: scores.M
     shown, model = f"resized to {embed.image_size} × {embed.image_size} pixels", embed.model
     if settings.source == "track":
         shown = f"resized to {project.config.track.short_side} pixels on its short side, as the tracker sees it,"
-        model = project.config.track.model if project.config.track.method == "propagate" else embed.model
+        model = glances.model_name(project)
     layers = {"last": "last", "third_last": "third-last"}
     layer = f"the {layers[settings.layer]} block" if settings.layer in layers else "the last and the third-last block"
     length = _seconds(project, settings.window)

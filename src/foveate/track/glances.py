@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from foveate import masks
 from foveate.masks import Mask
-from foveate.models.pretrained import Tokens, model_of, subject_mean
+from foveate.models.pretrained import Tokens, subject_mean
 from foveate.project import Project, Video
 from foveate.schema import FEATURES, LAYERS
 from foveate.store import Artefact, damaged, write_aside
@@ -41,7 +41,7 @@ def asked(project: Project) -> bool:
 def model_name(project: Project) -> str:
     """The model that looks at whole views: the tracker's own, or that of ``embed`` where the tracker has none of this kind."""
     config = project.config
-    return model_of(project.folder, config.track.model if config.track.method == "propagate" else config.embed.model)
+    return config.track.model if config.track.method == "propagate" else config.embed.model
 
 
 def artefact(project: Project, video: Video, track_stamp: str) -> Artefact:
