@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -304,6 +305,20 @@ def world(seed: int, apart: float, periods: int) -> tuple[History, list[Meeting]
     seen = np.ones((2, periods * 10), np.bool_)
     prints = likeness.Prints(np.array(means), np.full(len(means), 10), np.ones(300), (300,))
     return plain(seen, np.zeros((2, periods * 10, 4))), cuts, pieces, prints, truth
+
+
+def test_animals_that_touch_when_they_are_pointed_at_keep_their_names() -> None:
+    """The prompts lie in a meeting, so that no fragment holds one; and a correction within a later meeting counts for what follows."""
+    hist, cuts, pieces, prints, truth = world(3, 18.0, 12)
+    hist.prompted[:, 0] = True
+    early = [replace(piece, first=4, anchored=False) if piece.first == 0 else piece for piece in pieces]
+    answer = identity.name_fragments(hist, [Meeting(0, 3, (0, 1)), *cuts], early, prints, motion=False)
+    assert (answer.names[1:].ravel() == truth).mean() > 0.95
+
+    nothing = likeness.Prints.none(len(pieces))
+    assert identity.name_fragments(hist, cuts, pieces, nothing, motion=False).share[-1, 0, 0] < 0.6
+    hist.prompted[0, cuts[-1].first + 1] = True
+    assert identity.name_fragments(hist, cuts, pieces, nothing, motion=False).share[-1, 0, 0] > 0.9
 
 
 def right(answer: identity.whois.Answer, truth: list[int]) -> float:

@@ -34,7 +34,9 @@ from foveate.track.scene import Picture, Row, Scene, cut, part_name, raw_name
 SAMPLES = 10  # frames of a fragment that are looked at from near
 STAY = 0.8  # probability that a tracker leaves a meeting with the right names
 SURE = 0.8  # probability of a name below which rows are uncertain
+BEGUN = 0.99  # probability that a tracker begins with the right names
 VOUCHED = 30.0  # log-odds of a name that a person gave
+HINTED = 3.0  # likewise where it was given in the meeting just before
 TELLING = 3.0  # log-odds that the animals of a view do look different, from which looks count
 MOST = 1.5  # log-odds that motion may give to an exchange, or take from it: animals that meet often turn round
 FADES = 1.0  # seconds in which what motion says loses most of its weight
@@ -130,6 +132,12 @@ def name_fragments(
         if piece.anchored:
             vouched[k] = -VOUCHED
             vouched[k, piece.label] = 0
+    for meeting, place in zip(cuts, places[1:], strict=True):
+        for label in meeting.group:
+            hint = bool(history.prompted[label, meeting.first : meeting.last + 1].any())
+            if hint and (at := place[label]) is not None and not pieces[at].anchored:
+                vouched[at] = -HINTED
+                vouched[at, label] = 0
     nothing = np.zeros_like(vouched)
 
     def course(looks: NDArray[np.float64]) -> whois.Answer:
@@ -144,6 +152,10 @@ def name_fragments(
 
     # At first only what a person vouched for teaches: what the tracker believes is in question.
     belief = np.where(vouched.any(axis=1, keepdims=True), np.exp(vouched), 1 / subjects)
+    for label in range(subjects):  # prompted in a meeting: the first that is seen of it has to do
+        own = [k for k, piece in enumerate(pieces) if piece.label == label]
+        if own and not vouched[own].any():
+            belief[own[0]] = np.arange(subjects) == label
     for _ in range(likeness.ROUNDS):
         found = likeness.looks(prints, belief, pieces)
         answer = course(found.table)
@@ -165,6 +177,9 @@ def _moves(history: History, meeting: Meeting, motion: bool) -> NDArray[np.float
     orders = whois.exchanges(len(meeting.group))
     prior = np.full(len(orders), np.log((1 - STAY) / max(1, len(orders) - 1)))
     prior[0] = np.log(STAY)
+    if meeting.first == 0 and meeting.last < 0:  # the beginning
+        prior[1:] = np.log((1 - BEGUN) / max(1, len(orders) - 1))
+        prior[0] = np.log(BEGUN)
     if motion and meeting.last >= meeting.first > 0:
         costs = np.array([[_strain(history, meeting, i, j) for j in meeting.group] for i in meeting.group])  # from, to
         told = -np.array([sum(costs[i, j] for j, i in enumerate(order)) for order in orders])
