@@ -75,10 +75,12 @@ def measures(truths: Sequence[NDArray[np.bool_]], labels: Sequence[NDArray[np.ui
         return {name: round(getattr(summary, name), 4) for name in ("mean", "recall", "decay")}
 
     j, f = summarise(scores.regions[0]), summarise(scores.boundaries[0])
+    worst = int(scores.regions[0].argmin())
     return {
         "J": plain(j),
         "F": plain(f),
         "JF": round((j.mean + f.mean) / 2, 4),
+        "lowest": {"frame": worst + 1, "J": round(float(scores.regions[0][worst]), 4)},
         "share": round(float(np.mean(shares)), 4),
         "frames": scores.regions.shape[1],
         "lost": sum(not one.any() for one in labels[1:-1]),
