@@ -31,7 +31,7 @@ from PIL import Image
 from foveate import masks
 from foveate.crops import geometry
 from foveate.evaluate.davis import Summary, evaluate, summarise
-from foveate.evaluate.propagation import embedded, follow
+from foveate.evaluate.propagation import RATE, embedded, follow
 from foveate.models.pretrained import load_backbone
 from foveate.settings import CropSettings, TrackSettings, View
 from foveate.track.propagate import DEPTH
@@ -87,11 +87,12 @@ def measures(truths: Sequence[NDArray[np.bool_]], labels: Sequence[NDArray[np.ui
     }
 
 
-def run_sequence(scenes: Sequence[Scene], settings: TrackSettings) -> dict[str, Any]:
+def run_sequence(scenes: Sequence[Scene], settings: TrackSettings, stride: int = 1) -> dict[str, Any]:
     pictures, truths = zip(*scenes, strict=True)
     backbone = load_backbone(settings.model, depth=DEPTH)
     start = time.perf_counter()
-    labels = list(follow(embedded(pictures, settings.short_side, backbone), truths[0].astype(np.uint8), settings))
+    seen = embedded(pictures, settings.short_side, backbone)
+    labels = list(follow(seen, truths[0].astype(np.uint8), settings, stride / RATE))
     seconds = (time.perf_counter() - start) / len(labels)
     return {**measures(truths, labels), "seconds_per_frame": round(seconds, 3), "threads": torch.get_num_threads()}
 
@@ -114,7 +115,7 @@ def try_out(data: Path, names: Sequence[str], settings: TrackSettings, stride: i
         scenes = list(frames(data, name, stride))
         if seed is not None:
             scenes = harden(*zip(*scenes, strict=True), (seed, TUNED.index(name)))
-        cells.append(run_sequence(scenes, settings))
+        cells.append(run_sequence(scenes, settings, stride))
         print(line(name, cells[-1]), flush=True)
     print(mean_line(cells))
 

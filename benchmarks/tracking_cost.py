@@ -28,7 +28,7 @@ from cells import RESULTS, footage, write_cell
 from davis_propagation import TUNED, frames, measures
 from numpy.typing import NDArray
 
-from foveate.evaluate.propagation import embedded, follow
+from foveate.evaluate.propagation import RATE, embedded, follow
 from foveate.models.pretrained import Backbone, load_backbone
 from foveate.settings import TrackSettings
 from foveate.track.propagate import DEPTH
@@ -126,7 +126,7 @@ def run_variant(data: Path, variant: Variant, seen: Seen, forward: float, unit: 
         truths = [truth for _, truth in frames(data, name)][:: variant.stride]
         start = time.process_time()
         kept = ((small, tokens[count]) for small, tokens in looks[::step])
-        labels = list(follow(kept, truths[0].astype(np.uint8), variant.settings))
+        labels = list(follow(kept, truths[0].astype(np.uint8), variant.settings, variant.stride / RATE))
         rest, number = rest + time.process_time() - start, number + len(labels)
         sequences[name] = measures(truths, labels)
     means = {key: round(float(np.mean([one[key]["mean"] for one in sequences.values()])), 4) for key in "JF"}
