@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from foveate import masks, timeline
-from foveate.models.sam2 import open_sam2
+from foveate.models import sam2
 from foveate.project import Project
 from foveate.track import chunks, events, scene
 from foveate.track.chunks import padded, pixels_of
@@ -28,7 +28,7 @@ from foveate.track.shots import Shots
 from foveate.video import read_frames
 from tests import tracked
 from tests.pipeline import contents
-from tests.tiny_sam2 import make_sam2
+from tests.tiny_sam2 import make_sam2, opened
 
 HEIGHT, WIDTH = tracked.HEIGHT, tracked.WIDTH
 
@@ -102,6 +102,11 @@ CLICK = "v,,,0,point,84,56,,,"
 FRAMES = 24
 
 
+@pytest.fixture(autouse=True)
+def _opened_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sam2, "open_sam2", opened)
+
+
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_sam2(tmp_path_factory.mktemp("sam2") / "tiny", bias=0.4)
@@ -132,7 +137,7 @@ def test_chunks_are_those_of_the_published_procedure(
         tmp_path, count, prompts=[CLICK], method="sam2", mode="paper", model=str(model), overlap=overlap
     )
     rows = tracked.rows(tracked.tracked(study))
-    network = open_sam2(str(model))
+    network = opened(str(model))
     clock = timeline.load(study, study.videos[0])
     pictures = list(read_frames(study.videos[0].path, clock, np.arange(count)))
     found: dict[int, np.ndarray] = {}
@@ -165,12 +170,12 @@ class Killed(BaseException):
 def test_stopped_anywhere_the_result_is_the_same(
     tmp_path: Path, footage: Path, model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(chunks, "CHUNK", 7)
+    monkeypatch.setattr(chunks, "CHUNK", 4)
     monkeypatch.setattr(chunks, "OVERLAP", 2)
-    monkeypatch.setattr(scene, "SEGMENT", 12)
+    monkeypatch.setattr(scene, "SEGMENT", 6)
     views = {"left": {"x": 0, "y": 0, "w": 84, "h": 112}, "right": {"x": 84, "y": 0, "w": 84, "h": 112}}
     prompts = ("v,left,,6,point,40,40,,,", "v,left,,18,absent,,,,,", "v,right,,0,point,40,40,,,")
-    undisturbed, disturbed = (project(tmp_path / name, footage, model, *prompts, views=views) for name in "ab")
+    undisturbed, disturbed = (project(tmp_path / name, footage, model, *prompts, views=views, every=2) for name in "ab")
     tracked.tracked(undisturbed)
     expected = contents(undisturbed.folder / "tracks")
     rename, count, deaths = os.replace, 0, 0
@@ -356,10 +361,10 @@ def test_absence_said_by_a_person_is_not_asked_about(play: Any) -> None:
 
 
 def test_views_have_chunks_of_their_own(tmp_path: Path, footage: Path, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(chunks, "CHUNK", 9)
+    monkeypatch.setattr(chunks, "CHUNK", 4)
     views = {"left": {"x": 0, "y": 0, "w": 84, "h": 112}, "right": {"x": 84, "y": 0, "w": 84, "h": 112}}
-    prompts = ("v,left,,0,point,40,40,,,", "v,right,,5,point,40,40,,,")
-    both = tracked.rows(tracked.tracked(project(tmp_path / "p", footage, model, *prompts, views=views)))
-    assert len(both) == 2 * FRAMES
-    one = project(tmp_path / "q", footage, model, prompts[1].replace("right", ""), views={"right": views["right"]})
+    prompts = ("v,left,,0,point,40,40,,,", "v,right,,4,point,40,40,,,")
+    both = tracked.rows(tracked.tracked(project(tmp_path / "p", footage, model, *prompts, views=views, every=2)))
+    assert len(both) == FRAMES  # every second one, in two views
+    one = project(tmp_path / "q", footage, model, prompts[1].replace("right", ""), views={"right": views["right"]}, every=2)
     assert [r["rle"] for r in both if r["view"] == "right"] == [r["rle"] for r in tracked.rows(tracked.tracked(one))]

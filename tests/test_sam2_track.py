@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import subprocess
-import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +13,7 @@ import pytest
 from PIL import Image
 
 from foveate import masks, timeline, track
-from foveate.models.sam2 import open_sam2
+from foveate.models import sam2
 from foveate.project import Project
 from foveate.schema import FoveateError, State
 from foveate.track import events, scene, sweep
@@ -24,11 +23,16 @@ from foveate.track.unseen import Watch
 from foveate.video import read_frames
 from tests import tracked
 from tests.pipeline import contents
-from tests.tiny_sam2 import make_sam2
+from tests.tiny_sam2 import make_sam2, opened
 from tests.videos import make_video
 
 FRAMES = 24
 CLICK = "v,,,0,point,84,56,,,"
+
+
+@pytest.fixture(autouse=True)
+def _opened_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sam2, "open_sam2", opened)
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +57,7 @@ def test_rows_are_what_the_network_says(tmp_path: Path, footage: Path, model: Pa
     study = project(tmp_path / "p", footage, model, CLICK)
     done = tracked.tracked(study)
     rows = tracked.rows(done)
-    session = Session(open_sam2(str(model)), tracked.HEIGHT, tracked.WIDTH)
+    session = Session(opened(str(model)), tracked.HEIGHT, tracked.WIDTH)
     clock = timeline.load(study, study.videos[0])
     for k, picture in enumerate(read_frames(study.videos[0].path, clock, np.arange(FRAMES))):
         seen = session.step(picture, {0: Given(points=((84, 56),))} if k == 0 else {})[0]
@@ -77,7 +81,7 @@ def test_a_prompt_in_the_middle_is_followed_both_ways(tmp_path: Path, footage: P
     rows = tracked.rows(tracked.tracked(study))
     assert [row["frame"] for row in rows] == list(range(FRAMES))
     assert rows[10]["state"] == "prompted" and rows[10]["rle"] == masks.encode(drawn)
-    session = Session(open_sam2(str(model)), tracked.HEIGHT, tracked.WIDTH)
+    session = Session(opened(str(model)), tracked.HEIGHT, tracked.WIDTH)
     clock = timeline.load(study, study.videos[0])
     pictures = list(read_frames(study.videos[0].path, clock, np.arange(FRAMES)))
     for k in range(10, -1, -1):  # the same network, shown the film backwards
@@ -105,7 +109,7 @@ def test_nothing_is_followed_across_a_cut_and_black_frames_are_left_out(tmp_path
     rows = tracked.rows(done)
     happened = {(e.kind, e.frame) for e in events.read(done)}
     assert {(Kind.DROPPED, 4), (Kind.CUT, 12)} <= happened and rows[4]["state"] == "lost"
-    session = Session(open_sam2(str(model)), tracked.HEIGHT, tracked.WIDTH)
+    session = Session(opened(str(model)), tracked.HEIGHT, tracked.WIDTH)
     clock = timeline.load(study, study.videos[0])
     for k, picture in enumerate(read_frames(study.videos[0].path, clock, np.arange(18))):
         if k == 12:
@@ -129,13 +133,13 @@ class Killed(BaseException):
     pass
 
 
-@pytest.mark.parametrize("prompts", [(CLICK,), ("v,,,20,point,84,56,,,", "v,,,5,absent,,,,,")])
 def test_stopped_anywhere_the_result_is_the_same(
-    tmp_path: Path, footage: Path, model: Path, prompts: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, footage: Path, model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Stopped at the fourth rename inside the tracks, and later again and again: each run goes on where the last one died."""
-    monkeypatch.setattr(scene, "SEGMENT", 7)
-    undisturbed, disturbed = (project(tmp_path / name, footage, model, *prompts) for name in "ab")
+    monkeypatch.setattr(scene, "SEGMENT", 3)
+    prompts = ("v,,,18,point,84,56,,,", "v,,,5,absent,,,,,")  # backward and forward
+    undisturbed, disturbed = (project(tmp_path / name, footage, model, *prompts, every=2) for name in "ab")
     tracked.tracked(undisturbed)
     expected = contents(undisturbed.folder / "tracks")
     rename, count, deaths = os.replace, 0, 0
@@ -159,35 +163,41 @@ def test_stopped_anywhere_the_result_is_the_same(
     assert contents(disturbed.folder / "tracks") == expected and len([n for n in expected if "part-" in n]) == 4
 
 
-@pytest.mark.slow
 def test_killed_for_real_the_result_is_the_same(
     tmp_path: Path, footage: Path, model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(scene, "SEGMENT", 7)
     undisturbed, disturbed = (project(tmp_path / name, footage, model, CLICK) for name in "ab")
     tracked.tracked(undisturbed)
-    kill(disturbed.folder, 7)
+    kill(disturbed, 11)
     assert disturbed.folder.joinpath("tracks", "v", "part-00001.parquet").exists()
     tracked.tracked(disturbed)
     assert contents(disturbed.folder / "tracks") == contents(undisturbed.folder / "tracks")
 
 
-def kill(folder: Path, number: int) -> None:
-    """Track in a process of its own, in parts of 7 frames, which gets SIGKILL at the rename with this number."""
-    code = (
-        "import sys, os, signal, torch; import foveate.schema; foveate.schema.SEGMENT = 7; torch.set_num_threads(1)\n"
-        "rename, count = os.replace, 0\n"
-        "def replace(source, target):\n"
-        "    global count; count += '/tracks/' in str(target)\n"
-        "    if count == int(sys.argv[2]): os.kill(os.getpid(), signal.SIGKILL)\n"
-        "    rename(source, target)\n"
-        "os.replace = replace\n"
-        "from foveate import timeline, track; from foveate.project import Project\n"
-        "study = Project.load(sys.argv[1]); timeline.run(study, study.videos[0]); track.run(study, study.videos[0])\n"
-    )
-    command = [sys.executable, "-c", code, str(folder), str(number)]
-    done = subprocess.run(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True)
-    assert done.returncode == -signal.SIGKILL, done.stderr
+def kill(study: Project, number: int) -> None:
+    """Track in a process of its own, forked from this one, which gets SIGKILL at the rename with this number."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of threads, none of which the child uses
+        child = os.fork()
+    if child == 0:
+        signal.alarm(120)
+        rename, count = os.replace, 0
+
+        def replace(source: Path, target: Path) -> None:
+            nonlocal count
+            count += "/tracks/" in str(target)
+            if count == number:
+                os.kill(os.getpid(), signal.SIGKILL)
+            rename(source, target)
+
+        os.replace = replace  # type: ignore[assignment]
+        try:
+            tracked.tracked(study)
+        finally:
+            os._exit(1)
+    _, status = os.waitpid(child, 0)
+    assert os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL
 
 
 def test_a_correction_goes_on_from_the_state_before_it(

@@ -6,9 +6,12 @@ hide mistakes; so all are drawn, and the object score gets a bias.
 
 from __future__ import annotations
 
+import functools
 import json
 from pathlib import Path
 from typing import Any
+
+from foveate.models.sam2 import open_sam2
 
 SIZE = 64
 
@@ -92,3 +95,9 @@ def change_config(folder: Path, **changes: object) -> None:
     """Overwrite entries of ``config.json``."""
     path = folder / "config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+@functools.cache
+def opened(model: str, size: int | None = None) -> Any:
+    """``open_sam2``, once per folder: a model does not change by being used, and opening one costs more than ten frames."""
+    return open_sam2(model, size)

@@ -7,6 +7,8 @@ the folder's mean and deviation. On a GPU the network runs in bfloat16 (autocast
 
 from __future__ import annotations
 
+import importlib.util
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -90,7 +92,7 @@ def open_sam2(
             the area.
         device: default ``best_device()``.
         half: bfloat16 autocast; default: on a GPU.
-        compiled: ``torch.compile`` of the image encoder, the larger part of the work; default: on a GPU.
+        compiled: ``torch.compile`` of the image encoder, the larger part of the work; default: on a GPU, where a compiler is there.
 
     Raises:
         FoveateError: another kind of model, no network, weights that are missing, damaged or incomplete. Nothing is initialised at random.
@@ -109,10 +111,15 @@ def open_sam2(
     module: Any = folders.open_model(model_class, folder, config=config)
     module.to(device)
     on_gpu = device.type == "cuda"
-    if on_gpu if compiled is None else compiled:
+    if on_gpu and _can_compile() if compiled is None else compiled:
         module.vision_encoder.compile(dynamic=False)
     mean, std = folders.colours(folder) or IMAGENET
     return Segmenter(model, config.image_size, device, mean, std, module, session_class, on_gpu if half is None else half)
+
+
+def _can_compile() -> bool:
+    """``torch.compile`` writes kernels for Triton, which needs a C compiler to start them."""
+    return importlib.util.find_spec("triton") is not None and any(map(shutil.which, ("cc", "gcc", "clang")))
 
 
 def _family(folder: Path) -> tuple[str, str]:
