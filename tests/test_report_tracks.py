@@ -62,7 +62,7 @@ def study(finished: Path, tmp_path: Path) -> Project:
 def test_the_page_tells_what_happened(told: tuple[Page, Artefact]) -> None:
     found = told[0]
     text = found.text("tracks")
-    assert "0:04 no longer believed (area jump, 0.20); 0:06 found again among proposals (saliency, 0.80)" in text
+    assert "0:04 lost (area jump, 0.20); 0:06 found again among proposals (saliency, 0.80)" in text
     assert "foveate track --prompt v0:130:X,Y" in text and "foveate track --prompt v0:130:absent" in text
     assert "uncertain 3 %, lost 22 %, absent 12 %" in text
     titles = [span["title"] for span in found.all("span") if span.get("class") == "mark"]

@@ -87,7 +87,7 @@ def test_a_lost_animal_is_shown_where_it_was_last(study: Project) -> None:
     last: dict[tuple[str, str], overlay.Place] = {}
     drawn = [reel._drawn(row, last) for rows in reel._rows(reel.scene.analysed.frame.tolist()) for row in rows]
     assert drawn[8].state == State.LOST and drawn[8].mask is None and drawn[8].box == drawn[7].box
-    assert reel._told(4.6) == ["0:00:04.0  no longer believed", "0:00:04.5  a click is needed (hidden?)"]
+    assert reel._told(4.6) == ["0:00:04.0  lost", "0:00:04.5  a click is needed (hidden?)"]
     assert reel._told(3.9) == [] == reel._told(60.0)
     assert reel.speed == pytest.approx(5) and "× 5" in reel._heading(40, 4.0, gone=False)
 

@@ -28,7 +28,7 @@ SIGNS: Mapping[Kind, str] = {
 """Sign that an event is drawn with; what was filled in backwards needs none, it shows in the strip."""
 
 KEY = {
-    "lost": "no longer believed to be the animal",
+    "lost": "lost, or no longer believed to be the animal",
     "found": "found again, or came back",
     "gone": "left the picture",
     "ask": "a click is needed",

@@ -38,7 +38,7 @@ class Kind(enum.StrEnum):
 
 
 _WORDS: Mapping[Kind, str] = {
-    Kind.DRIFT: "no longer believed",
+    Kind.DRIFT: "lost",
     Kind.REPROMPT: "found again from the last sure frames",
     Kind.BACKWARD: "filled in backwards",
     Kind.PROPOSAL: "found again among proposals",
