@@ -1,6 +1,6 @@
 """The memory of a SAM 2 on its way through a video, as small after hours as after seconds.
 
-``transformers`` keeps everything that a session has ever seen: at 1024 pixels about 19 MB per frame. The network looks back at the
+``transformers`` keeps everything that a session has ever seen: at 1024 pixels about 18 MB per frame. The network looks back at the
 prompted frames, at the features of the last ``num_maskmem - 1`` others and at the object pointers of the last
 ``max_object_pointers_in_encoder - 1``; what lies further back cannot change any result and is dropped here after every frame, so that
 results are the same, bit for bit. Only prompted frames pile up: the first and the newest are kept.
