@@ -23,7 +23,7 @@ from foveate.track.prompts import ABSENT, FOLDER, TABLE, check, check_pictures, 
 if TYPE_CHECKING:
     from foveate.track.scene import Scene
 
-VERSION = 7
+VERSION = 8
 
 
 @remembered

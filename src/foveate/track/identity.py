@@ -156,8 +156,9 @@ def name_fragments(
         own = [k for k, piece in enumerate(pieces) if piece.label == label]
         if own and not vouched[own].any():
             belief[own[0]] = np.arange(subjects) == label
+    seen, known = likeness.directions(prints, pieces), prints.number > 0
     for _ in range(likeness.ROUNDS):
-        found = likeness.looks(prints, belief, pieces)
+        found = likeness.looks(seen, known, belief)
         answer = course(found.table)
         before, belief = belief, belief.copy()
         for share, place in zip(answer.share, places, strict=True):
@@ -168,7 +169,7 @@ def name_fragments(
             break
     # Animals that look alike can be set apart by chance as well, but not so that it explains the looks better than one animal would.
     unseen = course(nothing)
-    gain = course(likeness.looks(prints, belief, pieces).density).evidence - unseen.evidence
+    gain = course(likeness.looks(seen, known, belief).density).evidence - unseen.evidence
     return answer if gain > TELLING else unseen
 
 

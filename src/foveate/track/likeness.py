@@ -69,20 +69,18 @@ class Looks:
     density: Floats  # [F, S] the same unbounded, less what it would be if all fragments were of animals that look alike
 
 
-def looks(prints: Prints, belief: Floats, fragments: Sequence[Fragment]) -> Looks:
+def looks(places: Floats | None, known: NDArray[np.bool_], belief: Floats) -> Looks:
     """How much each fragment looks like each animal.
 
     Args:
-        prints: of the fragments.
+        places: [F, M] of the fragments, as `directions` gives them.
+        known: [F] which fragments were looked at.
         belief: [F, S] probability so far that a fragment is an animal.
-        fragments: F of them, sorted.
 
     Returns:
         A table of 0 where a fragment was not looked at, or nothing is known to compare it with.
     """
     count, subjects = belief.shape
-    known = prints.number > 0
-    places = _directions(prints, fragments)
     if places is None:
         return Looks(np.zeros((count, subjects)), np.zeros((count, subjects)))
     # What is believed no more than chance teaches nothing.
@@ -108,7 +106,7 @@ def looks(prints: Prints, belief: Floats, fragments: Sequence[Fragment]) -> Look
     return Looks(table, density)
 
 
-def _directions(prints: Prints, fragments: Sequence[Fragment]) -> Floats | None:
+def directions(prints: Prints, fragments: Sequence[Fragment]) -> Floats | None:
     """[F, M] places of the fragments along the directions that tell animals apart; None where no two were seen at one time."""
     pairs = _together(fragments, prints.number)
     if not len(pairs) or not prints.mean.shape[1]:
