@@ -48,6 +48,7 @@ DWINDLED, RETURNED = (
 CERTAIN, SAME = 0.6, 0.3  # certainty and identity of a sure frame
 ALIKE = 0.8  # likeness of a sure frame, as a share of what is typical
 STRANGE = 0.8  # likeness below which a patch is something else
+CHANGED = 0.75  # share of what is typical that the likeness of a subject may fall to at once
 LIKELY = 0.15  # so much more, and nothing speaks against it
 DEFICIT = 0.15  # of its likeness to the subject against that to the background: with so much it is background
 ENOUGH = 0.3  # likeness to the subject beyond that to the background, as a share of what is typical, that a patch needs by which it grows
@@ -272,7 +273,12 @@ class Propagator:
             others: list[Voters] = [(m.tokens, m.labels[:, subject], near, 0.0) for m in recent if not m.given[subject]]
             labels[at] = vote(query[at], known + others, topk, temperature)
         own, other = gallery.subject.likeness(query), gallery.background.likeness(query)
-        core = believed(own / max(watch.likeness, 1e-6), own - other).view(1, self.rows, self.columns)
+        # A subject that has changed all over is measured by the patches of it that changed least.
+        inside = own[labels > 0.5 * peak]
+        typical = max(watch.likeness, 1e-6)
+        if len(inside):
+            typical *= min(1.0, max(CHANGED, float(inside.quantile(0.9)) / typical))
+        core = believed(own / typical, own - other).view(1, self.rows, self.columns)
         # Over a short time the recent frames know best, whatever a patch looks like.
         late = min(1.0, max(0.0, abs(time - watch.time) - SOON[0]) / (SOON[1] - SOON[0])) if recent else 1.0
         labels = labels * (1 - late + late * functional.max_pool2d(core, 3, 1, 1).flatten())
@@ -284,11 +290,11 @@ class Propagator:
             grid = keep_connected(grid, before, 0.3 * peak)
             outline = self.outlines[subject]
             if outline is not None and float(grid.sum()) > (CROWDED if contested else GROWN) * watch.size:
-                inside = of_its_size(grid, outline, before, 0.3 * peak)
+                shape = of_its_size(grid, outline, before, 0.3 * peak)
                 grown = ((own - other).view_as(grid) / max(watch.surplus, LEAST) - ENOUGH) / ENOUGH
                 if contested:
                     grown = torch.zeros_like(grid)
-                grid = grid * torch.maximum(inside, grown.clamp(1 - late, 1))
+                grid = grid * torch.maximum(shape, grown.clamp(1 - late, 1))
         alike = (own > ALIKE * watch.likeness) & (own - other > SIMILAR * watch.surplus)
         apart = functional.max_pool2d(grid[None], 3, 1, 1).flatten() < 0.3 * peak
         if float((alike & apart).sum()) > RIVAL * watch.size:
