@@ -302,8 +302,10 @@ class Propagator:
         weight = grid.flatten()
         likeness = float((own * weight).sum() / weight.sum().clamp(min=1e-6)) / max(watch.likeness, 1e-6)
         likeness = min(1.0, max(0.0, likeness))
-        nowhere = Found(torch.zeros_like(grid), peak, 0.0, 0.0, likeness=likeness, sure=False)
-        if float(grid.max()) < GONE * peak or self._weight(weight, peak) < self._least(subject, peak):
+        enough = self._weight(weight, peak) / max(self._least(subject, peak), 1e-6)
+        # Specks like it are everywhere.
+        nowhere = Found(torch.zeros_like(grid), peak, 0.0, 0.0, likeness=likeness * min(1.0, enough), sure=False)
+        if float(grid.max()) < GONE * peak or enough < 1:
             return nowhere
         if likeness < (UNLIKE * late if recent else BACK):
             return nowhere
