@@ -55,6 +55,7 @@ LANES = 0.5  # metres between the two ways past each other
 MARK = 0.01  # share of the animal's outline, seen from above
 COLOURS = ((0.02, 0.06, 0.45), (0.5, 0.03, 0.02), (0.02, 0.25, 0.05))  # of the spray, linear light
 NAMES = ("marked", "plain")
+_OTHER = dict(zip(NAMES, NAMES[::-1], strict=True))
 SETTINGS = {"method": "propagate", "short_side": 224}
 REPORTED = 7
 """Seed of the published cell; everything was chosen on others."""
@@ -245,7 +246,8 @@ def renamed(kept: Mapping[str, Any], answer: whois.Answer) -> list[Row]:
 
 
 def score(work: Path, rows: Iterable[Row]) -> dict[str, float]:
-    """IDF1, precision and recall; a subject has to keep the name of its prompt."""
+    """IDF1, precision and recall; a subject has to keep the name of its prompt. ``on_the_other``: share of the masks found that lie on the
+    other animal (IoU of at least .5)."""
     frames: dict[int, tuple[dict[str, Mask], dict[str, Mask]]] = {}
     for row in read_parquet(work / "truth.parquet").to_pylist():
         frames.setdefault(row["frame"], ({}, {}))[0][row["subject"]] = masks.decode(row["rle"], HEIGHT, WIDTH)
@@ -253,7 +255,15 @@ def score(work: Path, rows: Iterable[Row]) -> dict[str, float]:
         if row["rle"] is not None:
             frames[row["frame"]][1][row["subject"]] = masks.decode(row["rle"], HEIGHT, WIDTH)
     found = identities(frames.values(), named_alike=True)
-    return {"IDF1": round(found.f1, 4), "IDP": round(found.precision, 4), "IDR": round(found.recall, 4)}
+    crossed = identities(
+        ((true, {_OTHER[name]: mask for name, mask in ours.items()}) for true, ours in frames.values()), named_alike=True
+    )
+    return {
+        "IDF1": round(found.f1, 4),
+        "IDP": round(found.precision, 4),
+        "IDR": round(found.recall, 4),
+        "on_the_other": round(crossed.precision, 4),
+    }
 
 
 def main() -> None:
