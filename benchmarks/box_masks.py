@@ -14,7 +14,7 @@ from PIL import Image
 
 from foveate import masks
 from foveate.settings import View
-from foveate.track.placing import ellipse
+from foveate.track.external.placing import ellipse
 
 SEQUENCES = ("blackswan", "dance-jump", "hike", "mallard-fly")
 

@@ -34,7 +34,7 @@ from foveate.evaluate.davis import Summary, evaluate, summarise
 from foveate.evaluate.propagation import RATE, embedded, follow
 from foveate.models.pretrained import load_backbone
 from foveate.settings import CropSettings, TrackSettings, View
-from foveate.track.propagate import DEPTH
+from foveate.track.propagate.propagator import DEPTH
 
 TUNED = ("blackswan", "dance-jump", "hike", "mallard-fly")
 REPORTED = ("dog-agility", "horsejump-low", "lucia", "rollerblade")

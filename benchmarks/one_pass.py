@@ -28,7 +28,7 @@ from cells import RESULTS, write_cell
 from foveate import annotations, crops, timeline, track
 from foveate.actions import embed, probe
 from foveate.project import Project
-from foveate.track import glances
+from foveate.track.propagate import glances
 
 PROBES = {"crop": {}, "frame": {"source": "frame"}, "track": {"source": "track"}}
 

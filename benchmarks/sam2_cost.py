@@ -18,7 +18,7 @@ import transformers
 from cells import RESULTS, write_cell
 
 from foveate.models.sam2 import open_sam2
-from foveate.track.session import Given, Session
+from foveate.track.sam2.session import Given, Session
 
 
 def stored(session: Session) -> int:

@@ -22,7 +22,7 @@ from memory import anonymous
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from foveate.models.sam2 import Segmenter, open_sam2
-from foveate.track.session import Given, Session
+from foveate.track.sam2.session import Given, Session
 from tests.tiny_sam2 import SIZE, make_sam2
 
 ASKED_KB = 5.0

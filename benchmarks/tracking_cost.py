@@ -31,7 +31,7 @@ from numpy.typing import NDArray
 from foveate.evaluate.propagation import RATE, embedded, follow
 from foveate.models.pretrained import Backbone, load_backbone
 from foveate.settings import TrackSettings
-from foveate.track.propagate import DEPTH
+from foveate.track.propagate.propagator import DEPTH
 
 FOLDER, PICTURE = RESULTS / "tracking_cost", RESULTS.parents[1] / "docs" / "pictures" / "tracking_cost.svg"
 PAGE, BEGIN, END = RESULTS.parents[1] / "docs" / "tracking.md", "<!-- tracking_cost -->", "<!-- end of tracking_cost -->"

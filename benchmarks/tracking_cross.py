@@ -43,7 +43,9 @@ from foveate.simulate.pasture import TRUTH
 from foveate.simulate.render import Camera
 from foveate.simulate.scene import Actor, Lens, Scene, Studio
 from foveate.store import read_parquet, write_parquet
-from foveate.track import events, identity, likeness, whois
+from foveate.track import events
+from foveate.track.identity import likeness, whois
+from foveate.track.identity import settle as identity
 from foveate.track.scene import Row
 from foveate.track.scene import Scene as Tracked
 from foveate.videowriter import VideoWriter

@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from foveate.track import contact
-from foveate.track.crossings import History, Meeting
+from foveate.track.identity import contact
+from foveate.track.identity.crossings import History, Meeting
 
 ROWS, COLUMNS, PATCH, WIDTH = 10, 16, 14, 24
 Bool = NDArray[np.bool_]

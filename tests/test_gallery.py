@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from foveate.settings import TrackSettings
-from foveate.track.gallery import BACKGROUND, FRESH, PROMPTED, SUBJECT, Shelf
-from foveate.track.propagate import Propagator
+from foveate.track.propagate.gallery import BACKGROUND, FRESH, PROMPTED, SUBJECT, Shelf
+from foveate.track.propagate.propagator import Propagator
 from tests.test_propagate import COLUMNS, ROWS, animal, scene, square
 
 

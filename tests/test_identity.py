@@ -15,9 +15,11 @@ from foveate import masks, timeline, track
 from foveate.project import Project
 from foveate.schema import State
 from foveate.store import Artefact, read_parquet
-from foveate.track import events, identity, likeness
-from foveate.track.crossings import Fragment, History, Meeting, fragments, meetings, read_history
+from foveate.track import events
 from foveate.track.events import Event, Kind
+from foveate.track.identity import likeness
+from foveate.track.identity import settle as identity
+from foveate.track.identity.crossings import Fragment, History, Meeting, fragments, meetings, read_history
 from foveate.track.scene import STATE, Row, Scene
 from tests.tracked import HEIGHT, WIDTH, make_project
 from tests.videos import make_video

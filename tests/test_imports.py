@@ -18,8 +18,8 @@ from foveate.schema import FoveateError
 from foveate.settings import View
 from foveate.store import Artefact
 from foveate.track import events
-from foveate.track.imports import add_import, remove_imports
-from foveate.track.placing import ellipse
+from foveate.track.external.imports import add_import, load_imports, remove_imports
+from foveate.track.external.placing import ellipse
 from tests.tracked import FPS, HEIGHT, WIDTH, animal, make_project, overlap, rows
 from tests.videos import make_video
 
@@ -335,10 +335,10 @@ def test_rows_of_the_table_that_are_wrong(make: Callable[..., Project], tmp_path
         track.artefact(project, project.videos[0])
     assert (caught.value.file, caught.value.row) == (table, 2)
     table.write_text(text.replace("v,,v,a", "gone,,v,a"))
-    from foveate.track.imports import strangers
+    from foveate.track.external.imports import strangers
 
     assert "there is no video 'gone'" in str(strangers(project)[0])
-    assert not track.imports.load_imports(project, project.videos[0])
+    assert not load_imports(project, project.videos[0])
 
 
 def test_a_killed_import_goes_on_with_the_same_bytes(

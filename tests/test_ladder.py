@@ -8,8 +8,8 @@ import torch
 
 from foveate.schema import State
 from foveate.track.events import Event, Kind
-from foveate.track.ladder import ASK_AFTER, Ladder
-from foveate.track.propagate import Found
+from foveate.track.propagate.ladder import ASK_AFTER, Ladder
+from foveate.track.propagate.propagator import Found
 
 STEP = 0.5
 

@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from foveate.settings import TrackSettings
-from foveate.track.parts import keep_connected
 from foveate.track.pixels import guided_filter, to_mask, upsample
-from foveate.track.propagate import Propagator, share_out, unit
+from foveate.track.propagate.parts import keep_connected
+from foveate.track.propagate.propagator import Propagator, share_out, unit
 
 ROWS, COLUMNS, WIDTH = 9, 12, 32
 

@@ -15,10 +15,12 @@ from foveate import track
 from foveate.project import Project
 from foveate.schema import FoveateError
 from foveate.store import Artefact
-from foveate.track import events, identity, passes, resume
+from foveate.track import events, resume
 from foveate.track import scene as scenes
 from foveate.track.events import Event, Kind
+from foveate.track.identity import settle as identity
 from foveate.track.prompts import add_prompts
+from foveate.track.propagate import passes
 from tests import tracked
 from tests.pipeline import contents
 

@@ -19,11 +19,12 @@ from hypothesis import strategies as st
 from foveate import masks, timeline
 from foveate.models import sam2
 from foveate.project import Project
-from foveate.track import chunks, events, scene
-from foveate.track.chunks import padded, pixels_of
+from foveate.track import events, scene
 from foveate.track.events import Kind
+from foveate.track.sam2 import chunks
+from foveate.track.sam2.chunks import padded, pixels_of
+from foveate.track.sam2.session import Given, Seen, Session
 from foveate.track.scene import Scene
-from foveate.track.session import Given, Seen, Session
 from foveate.track.shots import Shots
 from foveate.video import read_frames
 from tests import tracked

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from foveate.models.sam2 import Segmenter, open_sam2
-from foveate.track import grid
+from foveate.track.sam2 import grid
 from tests import tracked
 from tests.tiny_sam2 import SIZE, make_sam2
 

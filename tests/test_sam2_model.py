@@ -13,7 +13,7 @@ from PIL import Image
 
 from foveate.models.sam2 import open_sam2
 from foveate.schema import FoveateError
-from foveate.track.session import Given, Session
+from foveate.track.sam2.session import Given, Session
 from tests.tiny_sam2 import SIZE, change_config, make_sam2
 
 

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from foveate.models.sam2 import Segmenter, open_sam2
-from foveate.track.session import Given, Seen, Session
+from foveate.track.sam2.session import Given, Seen, Session
 from tests.tiny_sam2 import make_sam2
 
 HEIGHT, WIDTH = 48, 72

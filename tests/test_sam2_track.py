@@ -16,9 +16,10 @@ from foveate import masks, timeline, track
 from foveate.models import sam2
 from foveate.project import Project
 from foveate.schema import FoveateError, State
-from foveate.track import events, scene, sweep
+from foveate.track import events, scene
 from foveate.track.events import Kind
-from foveate.track.session import Given, Session
+from foveate.track.sam2 import sweep
+from foveate.track.sam2.session import Given, Session
 from foveate.track.unseen import Watch
 from foveate.video import read_frames
 from tests import tracked

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from foveate.track import whois
-from foveate.track.whois import Step, exchanges, who
+from foveate.track.identity import whois
+from foveate.track.identity.whois import Step, exchanges, who
 
 
 def steps(seed: int, subjects: int, count: int) -> list[Step]:

@@ -392,7 +392,7 @@ def import_tracks(
     """
     import pandas as pd
 
-    from foveate.track.imports import add_import, remove_imports
+    from foveate.track.external.imports import add_import, remove_imports
 
     names = [video] if isinstance(video, str) and video else list(video)
     if remove:
@@ -424,7 +424,7 @@ def export(
         number of bouts, or of files with tracks, written.
     """
     from foveate.actions.predict import export as write_bouts
-    from foveate.track.exported import export_tracks
+    from foveate.track.external.exported import export_tracks
 
     if to == "boris-project" or to == "boris" or to == "elan" or to == "nwb" or to == "csv":
         return write_bouts(opened(project), out, to, videos=video)

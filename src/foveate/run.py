@@ -279,7 +279,8 @@ def _to_be_annotated(project: Project) -> set[str]:
 def _collect_problems(project: Project, stage: str, outcome: Outcome, probes: Sequence[str]) -> None:
     """Problems that a stage could go on with are written into its facts; they are failures of the run all the same."""
     if stage == "track":
-        from foveate.track import imports, prompts
+        from foveate.track import prompts
+        from foveate.track.external import imports
 
         outcome.failures += [Failure(stage, "prompts.csv", error) for error in prompts.strangers(project)]
         outcome.failures += [Failure(stage, "imports.csv", error) for error in imports.strangers(project)]

@@ -31,7 +31,7 @@ from foveate.models.pretrained import Backbone, fetch_weights, load_backbone, mo
 from foveate.project import Project, Video
 from foveate.schema import FEATURES, LAYERS, SEGMENT, FoveateError, embedding_schema
 from foveate.store import Artefact, canonical_json, damaged, write_aside
-from foveate.track import glances
+from foveate.track.propagate import glances
 
 if TYPE_CHECKING:
     import pandas as pd

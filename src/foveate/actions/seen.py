@@ -20,8 +20,8 @@ from foveate.project import Project, Video
 from foveate.schema import FEATURES, LAYERS
 from foveate.settings import View
 from foveate.store import Artefact
-from foveate.track import glances
-from foveate.track.glances import Vectors
+from foveate.track.propagate import glances
+from foveate.track.propagate.glances import Vectors
 from foveate.track.scene import cut, grid_of
 from foveate.video import read_frames
 

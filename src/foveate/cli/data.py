@@ -223,7 +223,7 @@ def import_tracks(
     """
     from foveate import console
     from foveate.project import Project
-    from foveate.track.imports import add_import, remove_imports
+    from foveate.track.external.imports import add_import, remove_imports
 
     project = Project.load(options.project)
     if remove:

@@ -11,7 +11,7 @@ from foveate import masks
 from foveate.evaluate.davis import VOID, Labels
 from foveate.settings import TrackSettings, View
 from foveate.track.pixels import Picture, to_mask, upsample
-from foveate.track.propagate import Propagator
+from foveate.track.propagate.propagator import Propagator
 from foveate.track.scene import cut
 
 if TYPE_CHECKING:

@@ -68,7 +68,7 @@ def _tracked(footage: Footage, first: Labels) -> list[Labels]:
     from foveate.evaluate.propagation import embedded, follow
     from foveate.models.pretrained import load_backbone
     from foveate.settings import TrackSettings
-    from foveate.track.propagate import DEPTH
+    from foveate.track.propagate.propagator import DEPTH
 
     settings = TrackSettings()
     pictures = (np.asarray(Image.open(path).convert("RGB")) for path in footage.pictures)

@@ -37,7 +37,7 @@ DEFAULT = "facebook/sam2.1-hiera-tiny"
 
 @dataclass(frozen=True, eq=False)
 class Segmenter:
-    """A frozen SAM 2 that segments pictures and remembers what it saw in them; the remembering is ``track.session``'s."""
+    """A frozen SAM 2 that segments pictures and remembers what it saw in them; the remembering is ``track.sam2.session``'s."""
 
     name: str
     size: int  # pixels of the square that it is shown

@@ -8,7 +8,7 @@ from foveate import __version__
 from foveate.project import Project
 from foveate.report import comparison, figures, quality, scores, tracks
 from foveate.report.sources import Sources
-from foveate.track import glances
+from foveate.track.propagate import glances
 
 _FEATURES = {
     "cls": "the CLS token",

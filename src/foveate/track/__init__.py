@@ -17,7 +17,7 @@ from foveate.schema import FoveateError
 from foveate.settings import CONFIG
 from foveate.store import Artefact, remembered
 from foveate.track import events
-from foveate.track.imports import load_imports, settings_of
+from foveate.track.external.imports import load_imports, settings_of
 from foveate.track.prompts import ABSENT, FOLDER, TABLE, check, check_pictures, load_prompts, stamps
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ def run(project: Project, video: Video, progress: Progress = silent) -> Artefact
     from foveate.track.scene import Scene
 
     if imports := load_imports(project, video):
-        from foveate.track.imported import follow as take_over
+        from foveate.track.external.imported import follow as take_over
 
         target.begin()
         facts = take_over(Scene(project, video, target), imports, progress)
@@ -107,12 +107,12 @@ def run(project: Project, video: Video, progress: Progress = silent) -> Artefact
     if project.config.track.method == "motion":
         from foveate.track.motion import follow
     elif project.config.track.method == "sam2":
-        from foveate.track.sam2 import follow
+        from foveate.track.sam2.follow import follow
     else:
-        from foveate.track.passes import follow
+        from foveate.track.propagate.passes import follow
     facts = follow(scene, progress)
     if len(scene.subjects) > 1:
-        from foveate.track.identity import settle
+        from foveate.track.identity.settle import settle
 
         settle(scene)
     events.gather(target)  # before the tracker's state goes: a kill in between finds nothing left to follow

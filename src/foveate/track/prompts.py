@@ -25,8 +25,8 @@ from foveate.schema import FoveateError
 from foveate.settings import CONFIG, View
 from foveate.spreadsheet import read_csv
 from foveate.store import file_sha256, write_text
-from foveate.track import imports
-from foveate.track.imports import load_imports
+from foveate.track.external import imports
+from foveate.track.external.imports import load_imports
 
 FOLDER, TABLE = "prompts", "prompts.csv"
 COLUMNS = ("video", "view", "subject", "frame", "kind", "x", "y", "w", "h", "mask")

@@ -25,10 +25,11 @@ from foveate import masks
 from foveate.masks import Mask
 from foveate.schema import SEGMENT, State
 from foveate.store import read_parquet
-from foveate.track import contact, events, fingerprint, likeness, whois
-from foveate.track.crossings import Fragment, History, Meeting, fragments, meetings, read_history
+from foveate.track import events
 from foveate.track.events import Event, Kind
-from foveate.track.propagate import DEPTH
+from foveate.track.identity import contact, fingerprint, likeness, whois
+from foveate.track.identity.crossings import Fragment, History, Meeting, fragments, meetings, read_history
+from foveate.track.propagate.propagator import DEPTH
 from foveate.track.scene import Picture, Row, Scene, cut, part_name, raw_name
 
 SAMPLES = 10  # frames of a fragment that are looked at from near

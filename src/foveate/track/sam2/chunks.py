@@ -33,12 +33,12 @@ from foveate.masks import Mask
 from foveate.schema import State
 from foveate.store import read_parquet
 from foveate.track.events import Event, Kind
-from foveate.track.passes import Start
 from foveate.track.prompts import ABSENT
+from foveate.track.propagate.passes import Start
+from foveate.track.sam2.session import Given, Session
+from foveate.track.sam2.sweep import first_prompts, given_by, row_of
 from foveate.track.scene import Picture, Row, Scene, cut
-from foveate.track.session import Given, Session
 from foveate.track.shots import Look, Shots
-from foveate.track.sweep import first_prompts, given_by, row_of
 from foveate.track.unseen import Watch
 
 if TYPE_CHECKING:

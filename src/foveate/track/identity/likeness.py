@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from foveate.track.crossings import Fragment
+from foveate.track.identity.crossings import Fragment
 
 Floats = NDArray[np.float64]
 

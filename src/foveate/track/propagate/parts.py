@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from foveate.track.watch import centre
+from foveate.track.propagate.watch import centre
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -9,8 +9,8 @@ from typing import Any
 from foveate.jobs import Progress
 from foveate.schema import State
 from foveate.track.events import Event, Kind
-from foveate.track.imports import Import, read_imports
-from foveate.track.placing import Place, Trail, Trails, drawn, placed
+from foveate.track.external.imports import Import, read_imports
+from foveate.track.external.placing import Place, Trail, Trails, drawn, placed
 from foveate.track.scene import Row, Scene, part_name
 
 

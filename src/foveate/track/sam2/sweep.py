@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, TypeAlias
 from foveate.masks import resample
 from foveate.schema import State
 from foveate.track.events import Event
-from foveate.track.passes import Start
 from foveate.track.prompts import ABSENT, read_mask
+from foveate.track.propagate.passes import Start
+from foveate.track.sam2.session import Given, Seen, Session
 from foveate.track.scene import Picture, Row, Scene, cut
-from foveate.track.session import Given, Seen, Session
 from foveate.track.shots import Look, Shots
 from foveate.track.unseen import Watch
 

@@ -27,9 +27,9 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from foveate.settings import TrackSettings
-from foveate.track.gallery import Gallery
-from foveate.track.parts import hold_size, keep_connected, most_alike, of_its_size
-from foveate.track.watch import Watch
+from foveate.track.propagate.gallery import Gallery
+from foveate.track.propagate.parts import hold_size, keep_connected, most_alike, of_its_size
+from foveate.track.propagate.watch import Watch
 
 if TYPE_CHECKING:
     from torch import Tensor

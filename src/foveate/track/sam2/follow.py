@@ -16,11 +16,11 @@ import numpy as np
 
 from foveate.jobs import Progress
 from foveate.store import read_parquet
-from foveate.track.chunks import follow_chunks
-from foveate.track.passes import Start, find_starts
 from foveate.track.prompts import ABSENT
+from foveate.track.propagate.passes import Start, find_starts
+from foveate.track.sam2.chunks import follow_chunks
+from foveate.track.sam2.sweep import Sweep, first_prompts
 from foveate.track.scene import Row, Scene
-from foveate.track.sweep import Sweep, first_prompts
 
 if TYPE_CHECKING:
     from foveate.models.sam2 import Segmenter

@@ -26,14 +26,14 @@ from foveate.store import read_parquet
 from foveate.track import seeds
 from foveate.track.auto import find_start
 from foveate.track.events import Event
-from foveate.track.glances import Glances, asked
-from foveate.track.ladder import Ladder
 from foveate.track.pixels import to_mask
 from foveate.track.prompts import FOLDER, TABLE, Prompt, check, load_prompts, read_mask
-from foveate.track.propagate import DEPTH, Found, Propagator
+from foveate.track.propagate.glances import Glances, asked
+from foveate.track.propagate.ladder import Ladder
+from foveate.track.propagate.propagator import DEPTH, Found, Propagator
+from foveate.track.propagate.watch import touches
 from foveate.track.scene import Picture, Row, Scene, cut, grid_of
 from foveate.track.shots import Look, Shots
-from foveate.track.watch import touches
 
 if TYPE_CHECKING:
     from torch import Tensor

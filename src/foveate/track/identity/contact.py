@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from foveate.masks import Mask, coverage
 from foveate.settings import View
-from foveate.track.crossings import History, Meeting
+from foveate.track.identity.crossings import History, Meeting
 from foveate.track.pixels import Picture, to_mask
 from foveate.track.scene import cut
 

@@ -21,7 +21,7 @@ from foveate.project import Project, Video
 from foveate.schema import FoveateError
 from foveate.spreadsheet import read_csv
 from foveate.store import file_sha256, remembered, write_aside, write_text
-from foveate.track.placing import Trails, counted, place, placed
+from foveate.track.external.placing import Trails, counted, place, placed
 
 FOLDER, TABLE = "imports", "imports.csv"
 GAP = 1.0

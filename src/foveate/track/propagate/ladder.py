@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from foveate.schema import State
 from foveate.track.events import Event, Kind
-from foveate.track.propagate import BACK, Found
+from foveate.track.propagate.propagator import BACK, Found
 from foveate.track.scene import Row
 
 if TYPE_CHECKING:
