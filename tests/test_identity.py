@@ -183,6 +183,19 @@ def test_killed_anywhere_it_ends_in_the_same_bytes(tmp_path: Path, monkeypatch: 
         assert {path.name: path.read_bytes() for path in target.folder.iterdir()} == whole
 
 
+def test_killed_after_its_events_are_gathered_it_is_not_settled_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the tracker reported apart, cuts among it, is in ``events.csv`` then, and names would be settled without it."""
+    monkeypatch.setattr(identity, "SAMPLES", 3)
+    scene, target = study(tmp_path / "p")
+    scene.happened("shots-00000", [Event(PERIOD // 2, "full", "", Kind.CUT, 0.0, PERIOD // 2, 0.0)])
+    identity.settle(scene)
+    events.gather(target)
+    whole = {path.name: path.read_bytes() for path in target.folder.iterdir()}
+    identity.settle(scene)
+    events.gather(target)
+    assert {path.name: path.read_bytes() for path in target.folder.iterdir()} == whole
+
+
 def test_one_subject_costs_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(identity, "settle", lambda scene: pytest.fail("looked at"))
     project = make_project(tmp_path, frames=6, prompts=["v,full,,0,point,84,56,,,"])

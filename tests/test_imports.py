@@ -312,6 +312,21 @@ def test_a_file_that_was_changed_afterwards_is_noticed(make: Callable[..., Proje
     assert "--remove" in str(caught.value.remedy)
 
 
+def test_an_imported_track_stays_when_its_file_is_gone(make: Callable[..., Project], tmp_path: Path) -> None:
+    project = make()
+    add_import(project, [via(tmp_path / "v.csv", {"a": {0: truth(0), 8: truth(8)}})])
+    folder = tracked(project).folder
+    before = {p.name: p.read_bytes() for p in folder.iterdir()}
+    table = tmp_path / "imports" / "imports.csv"
+    table.write_text(table.read_text().replace(",1,", ",0.1,"))  # another gap: the rows are to be made again
+    (tmp_path / "imports" / "v" / "v.csv").unlink()
+    project = Project.load(tmp_path)
+    assert not track.artefact(project, project.videos[0]).complete()
+    with pytest.raises(FoveateError, match="no such file"):
+        track.run(project, project.videos[0])
+    assert {p.name: p.read_bytes() for p in folder.iterdir()} == before
+
+
 def test_a_click_on_an_imported_track_says_why_it_does_nothing(make: Callable[..., Project], tmp_path: Path) -> None:
     from foveate.track.prompts import add_prompts
 

@@ -267,6 +267,34 @@ def test_a_wrong_prompt_leaves_the_track_alone(study: Project) -> None:
     assert track.artefact(study, study.videos[0]).complete()
 
 
+def test_a_prompt_that_is_missing_leaves_the_track_alone(tmp_path: Path) -> None:
+    """One of several subjects without a prompt; a tracker that knows only one."""
+    prompts = ["v,,a,0,box,71,43,26,26,", "v,,b,0,box,8,80,40,24,"]
+    project = tracked.make_project(tmp_path, 8, prompts=prompts, subjects="a;b", short_side=56)
+    tracked.tracked(project)
+    before = contents(tmp_path / "tracks")
+    for rows, settings, problem in (
+        (prompts[:1], {}, "no prompt says which one is 'b'"),
+        ([], {"method": "motion"}, "cannot tell them apart"),
+    ):
+        other = tracked.make_project(tmp_path, 8, prompts=rows, subjects="a;b", short_side=56, **settings)
+        with pytest.raises(FoveateError, match=problem):
+            track.run(other, other.videos[0])
+        assert contents(tmp_path / "tracks") == before
+
+
+def test_where_nothing_stands_out_the_track_stays(study: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    def nothing(*_: object) -> Any:
+        raise FoveateError("nothing stands out and nothing moves")
+
+    monkeypatch.setattr(passes, "find_start", nothing)
+    before = contents(study.folder / "tracks")
+    (study.folder / "prompts" / "prompts.csv").unlink()
+    with pytest.raises(FoveateError, match="nothing stands out"):
+        track.run(study, study.videos[0])
+    assert contents(study.folder / "tracks") == before
+
+
 def test_several_subjects(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Names are settled over the whole video, from the rows before that: they are kept as far as a state is."""
     prompts = ["v,,a,0,box,71,43,26,26,", "v,,b,0,box,8,80,40,24,"]

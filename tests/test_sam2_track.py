@@ -319,6 +319,12 @@ def test_somebody_is_asked_after_a_while() -> None:
     assert set(states[1:]) == {State.ABSENT} and [e.kind for e in found] == [Kind.ABSENT]
 
 
+def test_what_was_lost_before_somebody_says_absent_stays_lost() -> None:
+    states, found = watched([MIDDLE, *[None] * 9, MIDDLE], said=(6,))
+    assert set(states[1:6]) == {State.LOST} and set(states[6:10]) == {State.ABSENT}
+    assert [(e.kind, e.frame, e.until_frame) for e in sorted(found)] == [(Kind.ABSENT, 6, 9), (Kind.RETURN, 10, 10)]
+
+
 def test_events_reach_the_track(tmp_path: Path, footage: Path, model: Path) -> None:
     never = make_sam2(tmp_path / "never", bias=-1e4)
     done = tracked.tracked(project(tmp_path / "p", footage, never, CLICK))

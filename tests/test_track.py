@@ -222,3 +222,26 @@ def test_absent_ends_a_track(tmp_path: Path) -> None:
     assert state[0] == "prompted" and set(state[1:10]) <= {"tracked", "uncertain"} and state[10] == "absent"
     assert found[10]["rle"] is None and found[10]["x"] is None
     assert track.artefact(project, project.videos[0]).facts()["prompt"] == "box"
+
+
+VIEWS = {"left": {"x": 0, "y": 0, "w": 84, "h": 112}, "right": {"x": 84, "y": 0, "w": 84, "h": 112}}
+
+
+@pytest.mark.filterwarnings("ignore:the model 'handcrafted':UserWarning")
+def test_a_subject_that_only_absence_is_said_of_in_a_view_is_absent_there(tmp_path: Path) -> None:
+    prompts = ["v,right,a,0,box,0,43,20,26,", "v,left,b,0,box,8,80,40,24,", "v,right,b,3,absent,,,,,"]
+    project = tracked.make_project(tmp_path, 8, prompts=prompts, subjects="a;b", views=VIEWS, short_side=56)
+    found = tracked.rows(tracked.tracked(project))
+    assert {row["state"] for row in found if (row["view"], row["subject"]) == ("right", "b")} == {"absent"}
+
+
+def test_the_weights_of_the_automatic_prompt_count_where_a_view_has_no_prompt(tmp_path: Path) -> None:
+    for prompts, counts in (
+        ([], True),
+        (["v,right,,0,absent,,,,,"], True),
+        (["v,right,,0,point,9,50,,,"], True),
+        (["v,right,,0,point,9,50,,,", "v,left,,0,point,9,50,,,"], False),
+    ):
+        project = tracked.make_project(tmp_path, 4, prompts=prompts, views=VIEWS)
+        timeline.run(project, project.videos[0])
+        assert ("saliency" in track.artefact(project, project.videos[0]).parents) == counts

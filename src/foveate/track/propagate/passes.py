@@ -27,7 +27,7 @@ from foveate.track import seeds
 from foveate.track.auto import find_start
 from foveate.track.events import Event
 from foveate.track.pixels import to_mask
-from foveate.track.prompts import FOLDER, TABLE, Prompt, check, load_prompts, read_mask
+from foveate.track.prompts import FOLDER, TABLE, Prompt, read_mask
 from foveate.track.propagate.glances import Glances, asked
 from foveate.track.propagate.ladder import Ladder
 from foveate.track.propagate.propagator import DEPTH, Found, Propagator
@@ -59,12 +59,11 @@ class Start:
     mask: Mask | None = None
 
 
-def follow(scene: Scene, progress: Progress) -> dict[str, Any]:
+def follow(scene: Scene, starts: Sequence[Start], progress: Progress) -> dict[str, Any]:
     """Write every part of the tracks; returns the facts for the seal."""
-    prompts = find_starts(scene)
-    sweep = Sweep(scene, prompts)
-    starts = [start for start in prompts if start.kind != "absent"]
-    first = {key: min(s.frame for s in starts if (s.view, s.subject) == key) for key in {(s.view, s.subject) for s in starts}}
+    sweep = Sweep(scene, starts)
+    begun = [start for start in starts if start.kind != "absent"]
+    first = {key: min(s.frame for s in begun if (s.view, s.subject) == key) for key in {(s.view, s.subject) for s in begun}}
     frames = scene.analysed.frame
     behind = int(np.searchsorted(frames, max(first.values()))) if first else 0  # frames that the backward pass visits
     total, done = len(frames) + behind, 0
@@ -111,7 +110,7 @@ def follow(scene: Scene, progress: Progress) -> dict[str, Any]:
         scene.save("forward", part, sweep.state())
     if sweep.glances is not None:
         sweep.glances.target.finish()
-    kinds = {f"{s.view}/{scene.subjects[s.subject]}": s.kind for s in reversed(starts)}
+    kinds = {f"{s.view}/{scene.subjects[s.subject]}": s.kind for s in reversed(begun)}
     return {"prompt": "+".join(sorted(set(kinds.values()))), "prompts": kinds}
 
 
@@ -119,14 +118,12 @@ def _back_name(part: int) -> str:
     return f"back-{part:05d}.parquet"
 
 
-def find_starts(scene: Scene) -> list[Start]:
+def find_starts(scene: Scene, prompts: Sequence[Prompt]) -> list[Start]:
     """The prompts of a video, by frame; automatic ones where there is one subject and nobody prompted it.
 
     Raises:
-        FoveateError: a prompt outside the picture, no prompt for one of several subjects, nothing found automatically.
+        FoveateError: no prompt for one of several subjects, nothing found automatically.
     """
-    prompts = load_prompts(scene.project, scene.video)
-    check(scene.project, prompts, len(scene.clock), scene.views)
     starts = [Start(p.view, scene.subjects.index(p.subject), p.frame, _KINDS[p.kind], p) for p in prompts]
     prompted = {(s.view, s.subject) for s in starts if s.kind != "absent"}
     for view in scene.views:
@@ -378,7 +375,7 @@ class Sweep:
         return found
 
     def _unseen(self, view: str, subject: int, frame: int) -> Row:
-        prompted = any((s.view, s.subject) == (view, subject) for s in self.starts)
+        prompted = any((s.view, s.subject) == (view, subject) and s.kind != "absent" for s in self.starts)
         return self.scene.row(view, self.scene.subjects[subject], frame, State.LOST if prompted else State.ABSENT)
 
     def _row(

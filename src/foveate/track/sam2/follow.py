@@ -17,7 +17,7 @@ import numpy as np
 from foveate.jobs import Progress
 from foveate.store import read_parquet
 from foveate.track.prompts import ABSENT
-from foveate.track.propagate.passes import Start, find_starts
+from foveate.track.propagate.passes import Start
 from foveate.track.sam2.chunks import follow_chunks
 from foveate.track.sam2.sweep import Sweep, first_prompts
 from foveate.track.scene import Row, Scene
@@ -26,12 +26,11 @@ if TYPE_CHECKING:
     from foveate.models.sam2 import Segmenter
 
 
-def follow(scene: Scene, progress: Progress) -> dict[str, Any]:
+def follow(scene: Scene, starts: Sequence[Start], progress: Progress) -> dict[str, Any]:
     """Write every part of the tracks; returns the facts for the seal."""
     from foveate.models.pretrained import model_of
     from foveate.models.sam2 import open_sam2
 
-    starts = find_starts(scene)
     track = scene.project.config.track
     model = open_sam2(model_of(scene.project.folder, track.model), track.image_size)
     frames = scene.analysed.frame
