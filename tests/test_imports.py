@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -410,11 +411,25 @@ def test_export_needs_a_track_and_a_folder_for_several(make: Callable[..., Proje
 
 
 def test_the_report_names_the_program(make: Callable[..., Project], tmp_path: Path) -> None:
-    from foveate.report import methods, tracks
+    from foveate.report import methods, provenance, tracks
+    from foveate.report.sources import Sources
 
     project = make()
     add_import(project, [masked(tmp_path / "first.json")], "v")
-    how = tracks.how(project, tracked(project).facts())
+    done = tracked(project)
+    how = tracks.how(project, done.facts())
+    own = Artefact(tmp_path / "own", "track", 1, {}, {})
+    own.begin()
+    own.finish({"prompt": "click"})
+    both = replace(project, videos=(*project.videos, replace(project.videos[0], name="own")))
+    for study, sources, cited in (
+        (project, Sources({"track": {"v": done}}), False),
+        (both, Sources({"track": {"v": done, "own": own}}), True),
+    ):
+        text = " ".join(provenance._cite(study, sources))
+        assert ("label propagation" in text) == cited and "imported from: COCO" in text
+        tracker = provenance._tracker(study, sources)
+        assert tracker.endswith("imported from COCO") and ("propagate" in tracker) == cited
     assert how == "imported from COCO (masks)"
     sheets = [tracks.Sheet(name, "", 4.0, text, [], 1, 1) for name, text in (("a", how), ("b", "motion"), ("c", how))]
     said = methods._tracking(project, sheets)

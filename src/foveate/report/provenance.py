@@ -75,7 +75,7 @@ def provenance(project: Project, sources: Sources, notes: Notes) -> Provenance:
         footage=footage,
         settings=_settings(project),
         commands=_COMMANDS,
-        cite=_cite(project),
+        cite=_cite(project, sources),
     )
 
 
@@ -179,7 +179,7 @@ def _software(project: Project, sources: Sources) -> list[tuple[str, str]]:
         except metadata.PackageNotFoundError:
             continue
     rows = [("foveate", __version__), ("Python", platform.python_version()), ("Packages", ", ".join(versions))]
-    for label, model in (("Backbone", project.config.embed.model), ("Tracker", _tracker(project))):
+    for label, model in (("Backbone", project.config.embed.model), ("Tracker", _tracker(project, sources))):
         rows.append((label, model))
     for video in project.videos:
         if sources.has("embed", video.name):
@@ -190,9 +190,24 @@ def _software(project: Project, sources: Sources) -> list[tuple[str, str]]:
     return rows
 
 
-def _tracker(project: Project) -> str:
-    track = project.config.track
-    return track.method if track.method == "motion" else f"{track.method} with {track.model}"
+def _tracker(project: Project, sources: Sources) -> str:
+    track, programs = project.config.track, _programs(project, sources)
+    own = track.method if track.method == "motion" else f"{track.method} with {track.model}"
+    return ", ".join(
+        ([own] if _follows(project, sources) else []) + ([f"imported from {' and '.join(programs)}"] if programs else [])
+    )
+
+
+def _programs(project: Project, sources: Sources) -> list[str]:
+    """Those that finished tracks were imported from, sorted."""
+    tracks = [sources.get("track", video.name) for video in project.videos if sources.has("track", video.name)]
+    return sorted({name for found in tracks for name in found.facts().get("imported", {}).get("programs", [])})
+
+
+def _follows(project: Project, sources: Sources) -> bool:
+    """Whether the project's own tracker has to do with any of its videos."""
+    done = [video.name for video in project.videos if sources.has("track", video.name)]
+    return not done or any("imported" not in sources.get("track", name).facts() for name in done)
 
 
 def _weights(artefact: Artefact) -> str:
@@ -218,7 +233,7 @@ foveate status    # what is done, what is not, and why
 foveate run       # does what is missing or outdated, then writes this page"""
 
 
-def _cite(project: Project) -> list[str]:
+def _cite(project: Project, sources: Sources) -> list[str]:
     cite = [
         f"foveate {__version__}, with the version number and the stamps above.",
         "Guided DINOv2: Tibrewal V., Thomson B., Hugelshofer M., Richter H., Perona P., Kondapaneni N., Marks M., "
@@ -231,14 +246,17 @@ def _cite(project: Project) -> list[str]:
             "DINOv2: Oquab M. et al., DINOv2: Learning Robust Visual Features without Supervision, 2023, arXiv:2304.07193 "
             "(the backbone's architecture)."
         )
-    if project.config.track.method == "propagate":
+    method = project.config.track.method if _follows(project, sources) else "imported"
+    if method == "propagate":
         cite.append(
             "Caron M. et al., Emerging Properties in Self-Supervised Vision Transformers, ICCV 2021, and Jabri A., Owens A., Efros A., "
             "Space-Time Correspondence as a Contrastive Random Walk, NeurIPS 2020 (label propagation, the tracker)."
         )
-    if project.config.track.method == "sam2":
+    if method == "sam2":
         cite.append(
             f"Ravi N. et al., SAM 2: Segment Anything in Images and Videos, 2024, arXiv:2408.00714 (the tracker), and its weights "
             f"({project.config.track.model}), in the way its authors ask for."
         )
+    if programs := _programs(project, sources):
+        cite.append(f"The programs that tracks were imported from: {', '.join(programs)}.")
     return cite
