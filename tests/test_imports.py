@@ -421,6 +421,7 @@ def test_the_report_names_the_program(make: Callable[..., Project], tmp_path: Pa
     own = Artefact(tmp_path / "own", "track", 1, {}, {})
     own.begin()
     own.finish({"prompt": "click"})
+    project = make_project(tmp_path, method="propagate")
     both = replace(project, videos=(*project.videos, replace(project.videos[0], name="own")))
     for study, sources, cited in (
         (project, Sources({"track": {"v": done}}), False),
@@ -431,6 +432,7 @@ def test_the_report_names_the_program(make: Callable[..., Project], tmp_path: Pa
         tracker = provenance._tracker(study, sources)
         assert tracker.endswith("imported from COCO") and ("propagate" in tracker) == cited
     assert how == "imported from COCO (masks)"
+    project = make()
     sheets = [tracks.Sheet(name, "", 4.0, text, [], 1, 1) for name, text in (("a", how), ("b", "motion"), ("c", how))]
     said = methods._tracking(project, sheets)
     assert "what moves before a fixed camera" in said and "of 2 videos were made with COCO and imported (masks)" in said
