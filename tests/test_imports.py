@@ -148,6 +148,19 @@ def test_outside_in_cvat_is_absent_and_an_event(make: Callable[..., Project], tm
     ]
 
 
+def test_outside_in_the_file_of_one_view_says_nothing_of_another(make: Callable[..., Project], tmp_path: Path) -> None:
+    project = make(views=VIEWS)
+    add_import(project, [via(tmp_path / "v.left.csv", {"v": dict.fromkeys((0, 8, 16), (10.0, 10.0, 20.0, 30.0))})])
+    box = '<box frame="{}" keyframe="1" outside="{}" xtl="{}" ytl="10" xbr="{}" ybr="30"/>'
+    shapes = [box.format(*values) for values in ((0, 0, 100, 130), (4, 1, 100, 130))]
+    path = tmp_path / "v.right.xml"
+    path.write_text(f'<annotations><track id="0" label="v">{"".join(shapes)}</track></annotations>')
+    add_import(project, [path], "v")
+    made = tracked(project)
+    assert states(made, "right")[4] == "absent"
+    assert states(made, "left")[:17] == ["tracked", *["interpolated"] * 7] * 2 + ["tracked"]
+
+
 def test_two_views_of_one_subject_come_from_one_file(make: Callable[..., Project], tmp_path: Path) -> None:
     """Coordinates of the whole picture: a box belongs to the view that holds its centre, and is cut at its edge."""
     project = make(views=VIEWS)

@@ -66,7 +66,7 @@ def place(
         FoveateError: the file is of a video of another length or size, a box lies outside, a subject stands twice in a frame.
     """
     _check_video(sheet, view, clock, views)
-    outside = 0
+    outside, own = 0, dict[str, dict[str, Trail]]()
     for one in sheet.sightings:
         if one.individual not in names:
             continue
@@ -83,13 +83,12 @@ def place(
             where = f"; the other is in {other[2].path.name}" if other[2] is not sheet else also
             raise refuse(sheet.path, f"subject {who} has two boxes in frame {frame}{where}", one.row, "keep one of them")
         trail.found[frame] = one, box, sheet, bool(view)
+        own.setdefault(one.individual, {})[name] = trail
     if outside and outside == sum(one.individual in names for one in sheet.sightings):
         raise refuse(sheet.path, "no box lies in any view", remedy="are coordinates those of a view? then add --view")
-    for individual, frame in sheet.away:
-        for (_, subject), trail in trails.items():
-            if names.get(individual) == subject:
-                trail.away.append(frame)
-                trail.away.sort()
+    for individual, frame in sheet.away:  # from the views that this file shows it in; of others it knows nothing
+        for trail in own.get(individual, {}).values():
+            trail.away.append(frame)
 
 
 def _trail(trails: Trails, name: str, subject: str, view: View, sheet: Sheet, gap: float) -> Trail:
