@@ -402,7 +402,10 @@ def test_the_commands(make: Callable[..., Project], tmp_path: Path, capsys: pyte
     assert "out.csv: 1 files" in capsys.readouterr().out and (tmp_path / "out.csv").read_text().count("\n") == 11
     assert main(["import", str(path), "--remove", "-p", str(tmp_path)]) == 1
     assert main(["import", "--remove", "-p", str(tmp_path)]) == 1
-    assert main(["import", "--remove", "--video", "v", "-p", str(tmp_path)]) == 0
+    capsys.readouterr()
+    for said in ("no longer imported: v", "nothing was imported"):
+        assert main(["import", "--remove", "--video", "v", "-p", str(tmp_path)]) == 0
+        assert said in capsys.readouterr().err
     assert main(["import", str(path), "--video", "v", "w", "-p", str(tmp_path)]) == 1
     table = fv.import_tracks(path, "v", project=project)
     assert table.to_dict("records") == [{"view": "full", "subject": "v", "tracked": 10, "lost": 30}]
@@ -421,6 +424,11 @@ def test_export_needs_a_track_and_a_folder_for_several(make: Callable[..., Proje
     assert "folder" in str(caught.value.remedy)
     assert fv.export(tmp_path / "out", "via-tracks", project) == 2
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["v.left.csv", "v.right.csv"]
+    for kept in ("tracks", "imported/v"):  # `foveate export tracks` must not mix with what is ours
+        before = sorted(tmp_path.rglob("*"))
+        with pytest.raises(FoveateError, match="its own tracks") as caught:
+            fv.export(tmp_path / kept, "via-tracks", project)
+        assert "via-tracks" in str(caught.value.remedy) and sorted(tmp_path.rglob("*")) == before
 
 
 def test_the_report_names_the_program(make: Callable[..., Project], tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -50,6 +51,14 @@ def test_a_short_loss_in_the_middle_is_no_absence() -> None:
     rows = play(ladder, "ss..ss")
     assert [r["state"] for r in rows[2:4]] == ["lost", "lost"]
     assert kinds(ladder.close()) == [(Kind.DRIFT, 2, 3), (Kind.REPROMPT, 4, 4)]
+
+
+def test_the_note_of_a_return_names_what_is_known() -> None:
+    for source, note in (("appearance", "appearance, after 0.5 s"), ("", "after 0.5 s")):
+        ladder = Ladder("all", "a")
+        play(ladder, "ss..")
+        ladder.see(row(4), replace(found(), source=source), False)
+        assert ladder.close()[-1].note == note
 
 
 def test_frames_on_something_else_are_taken_back() -> None:

@@ -77,6 +77,12 @@ def test_what_is_not_understood(tmp_path: Path, text: str) -> None:
         parse_prompt(text, project(tmp_path))
 
 
+def test_a_question_pasted_as_it_stands(tmp_path: Path) -> None:
+    with pytest.raises(FoveateError, match="not understood") as caught:
+        parse_prompt("v1:12:X,Y", project(tmp_path))
+    assert "for X,Y" in str(caught.value.remedy)
+
+
 def test_unknown_video_on_the_command_line(tmp_path: Path) -> None:
     with pytest.raises(FoveateError, match="no video 'v11'"):
         parse_prompt("v11:0:3,4", project(tmp_path))

@@ -230,7 +230,7 @@ def import_tracks(
         if file:
             raise FoveateError("--remove takes no file", remedy="foveate import --remove --video NAME")
         removed = remove_imports(project, options.video)
-        console.err.print(f"no longer imported: {', '.join(removed)}", markup=False)
+        console.err.print(f"no longer imported: {', '.join(removed)}" if removed else "nothing was imported", markup=False)
         return 0
     if len(options.video) > 1:
         raise FoveateError("a track is of one video", remedy="import one video at a time")

@@ -72,7 +72,8 @@ def parse_prompt(text: str, project: Project) -> Prompt:
         if number < 0 or len(names) > 3:
             raise ValueError
     except ValueError:
-        raise FoveateError(f"--prompt {text!r} is not understood", remedy=f"write {_SHAPE}") from None
+        remedy = "put the place of the subject, in pixels, for X,Y" if text.endswith(":X,Y") else f"write {_SHAPE}"
+        raise FoveateError(f"--prompt {text!r} is not understood", remedy=remedy) from None
     if not names or not names[0]:
         raise FoveateError(f"--prompt {text!r} names no video", remedy=f"write {_SHAPE}")
     video, kind = project.video(names[0]), "absent" if place == ABSENT else "point"
@@ -234,7 +235,7 @@ def _only(name: str, names: Sequence[str], what: str, text: str, prompt: Prompt)
             f"--prompt {text!r} does not say which {what}; {where}",
             remedy=f"write {_SHAPE}",
         )
-    raise FoveateError(f"--prompt {text!r}: there is no {what} {name!r}; {where}", remedy="correct it")
+    raise FoveateError(f"--prompt {text!r}: there is no {what} {name!r}; {where}", remedy=f"write {_SHAPE}")
 
 
 def strangers(project: Project) -> list[FoveateError]:

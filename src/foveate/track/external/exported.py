@@ -32,9 +32,13 @@ def export_tracks(project: Project, path: str | Path, to: TrackTarget, videos: S
         Number of files, of ``octron`` folders.
 
     Raises:
-        FoveateError: a named video, or no video at all, is tracked; or ``path`` is one file, but there are several to write.
+        FoveateError: a named video, or no video at all, is tracked; ``path`` is one file, but there are several to write; or it lies
+            where foveate keeps its own tracks.
     """
     path, suffix = Path(path), SUFFIXES[to]
+    for kept in ("tracks", "imported"):
+        if path.resolve().is_relative_to((project.folder / kept).resolve()):
+            raise refuse(path, "foveate keeps its own tracks there", remedy=f"name another folder, for example {to}")
     there, missing = [], []
     for video in [project.video(name) for name in videos] or list(project.videos):
         try:

@@ -176,9 +176,8 @@ class Ladder:
             self._tell()
             if not found.prompted:
                 kind = Kind.RETURN if self.loss.away else Kind.REPROMPT
-                self.events.append(
-                    self._event(kind, row, row, found.likeness, f"{found.source}, after {self.loss.seconds:.1f} s")
-                )
+                how = f"{found.source}, " if found.source else ""
+                self.events.append(self._event(kind, row, row, found.likeness, f"{how}after {self.loss.seconds:.1f} s"))
         self.loss, self.missed = None, []
 
     def _settle(self) -> None:
