@@ -83,6 +83,17 @@ def tracking_rows() -> list[tuple[str, str, str]]:
     if kill := cell("tracking_kill"):
         what = f"`propagate`, a video of 60 s killed {len(kill['kills'])} times while it is tracked: same bytes as undisturbed"
         rows.append((what, "yes" if kill["identical"] else "no", "`tracking_kill.py`"))
+    if cross := cell("tracking_cross"):
+        what = f"{cross['tracker']}: two animals that differ by {100 * cross['mark_share']:.1f} % of their area, "
+        what += f"{cross['crossings']} crossings: IDF1, and as the tracker alone left them (before its gallery)"
+        scores = (cross["foveate track"]["IDF1"], cross["as the tracker left it"]["IDF1"])
+        rows.append((what, ", ".join(f"{score:.2f}" for score in scores), "`tracking_cross.py`"))
+    if sam2 := cell("sam2_memory"):
+        what = f"`sam2`, random weights, {sam2['frames']:,} frames: growth of memory per frame; keeping everything; "
+        what += "frames with the same bits"
+        same = f"{sam2['same_bits']['same']} of {sam2['same_bits']['frames']}"
+        kept = sam2["keeping_everything"]["slope_kb_per_frame"]
+        rows.append((what, f"{sam2['slope_kb_per_frame']:.3f} KB; {kept:.0f} KB; {same}", "`sam2_memory.py`"))
     return rows
 
 
