@@ -16,7 +16,8 @@ import pyarrow as pa
 import pytest
 
 from foveate import crops, framestore, masks, timeline, track
-from foveate.actions import embed, pictures
+from foveate.actions import embed
+from foveate.data.ahead import AHEAD, Ahead
 from foveate.models import pretrained
 from foveate.project import Project, Video
 from foveate.schema import LAYERS, TRACK, FoveateError, embedding_schema
@@ -387,10 +388,10 @@ def test_reading_ahead_keeps_order_and_stays_bounded() -> None:
             made.append(k)
             yield k
 
-    with pictures.Ahead(source()) as ahead:
+    with Ahead(source()) as ahead:
         assert next(ahead) == 0
         time.sleep(0.3)
-        assert len(made) <= 1 + pictures.AHEAD + 1
+        assert len(made) <= 1 + AHEAD + 1
         assert list(ahead) == list(range(1, 20))
 
 
@@ -399,7 +400,7 @@ def test_errors_arrive_where_the_item_would_have() -> None:
         yield 1
         raise FoveateError("broken")
 
-    with pictures.Ahead(source()) as ahead:
+    with Ahead(source()) as ahead:
         assert next(ahead) == 1
         with pytest.raises(FoveateError, match="broken"):
             next(ahead)
@@ -415,7 +416,7 @@ def test_leaving_early_ends_the_thread() -> None:
         finally:
             closed.append(True)
 
-    with pytest.raises(RuntimeError, match="enough"), pictures.Ahead(source()) as ahead:
+    with pytest.raises(RuntimeError, match="enough"), Ahead(source()) as ahead:
         next(ahead)
         raise RuntimeError("enough")
     assert threading.active_count() == before

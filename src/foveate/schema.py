@@ -126,6 +126,15 @@ CROP_INDEX = _table(
 )
 """``crops/<video>/<view>/<subject>/part-*.parquet`` beside ``part-*.mp4``: one row per frame with a box."""
 
+CLIP_INDEX = _table(
+    ("video", pa.string()),
+    ("view", pa.string()),
+    ("frame", pa.int64()),
+    _TIME,
+    ("position", pa.int32()),  # 0-based frame number inside the mp4 beside this index
+)
+"""``clips/<video>/<view>/part-*.parquet`` beside ``part-*.mp4``: one row per analysed frame."""
+
 INTERVALS = _table(
     ("video", pa.string()),
     ("subject", pa.string()),

@@ -24,8 +24,9 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from foveate import crops, timeline, track
-from foveate.actions.pictures import KEYS, Ahead, CropPart, Draws, FramePart, Source, parts_of
+from foveate.actions.pictures import KEYS, CropPart, Draws, FramePart, Source, parts_of
 from foveate.actions.seen import Seen
+from foveate.data.ahead import Ahead
 from foveate.jobs import Progress, silent
 from foveate.models.pretrained import Backbone, fetch_weights, load_backbone, model_of, weights_hash
 from foveate.project import Project, Video
