@@ -47,7 +47,7 @@ def fetch(model: str) -> Path:
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     cached = _cached(model)
-    if cached is not None and _weight_files(cached):
+    if cached is not None and weight_files(cached):
         return cached
     try:
         return Path(snapshot_download(model, allow_patterns=[*_WANTED, _INDEX]))
@@ -93,7 +93,8 @@ def _cached(model: str) -> Path | None:
     return snapshot if snapshot.is_dir() else None
 
 
-def _weight_files(folder: Path) -> list[Path]:
+def weight_files(folder: Path) -> list[Path]:
+    """The files that hold a model folder's weights; several for large models."""
     return sorted([*folder.glob("model.safetensors"), *folder.glob("model-*.safetensors")])
 
 
@@ -144,7 +145,7 @@ def open_model(model_class: Any, folder: Path, unused: tuple[str, ...] = (), **o
     from transformers.utils import logging as transformers_logging
 
     logging: Any = transformers_logging
-    if not _weight_files(folder):
+    if not weight_files(folder):
         pickled = any(folder.glob("*.bin")) or any(folder.glob("*.pth"))
         raise FoveateError(
             "no model.safetensors in this folder" + (" (pickled weights are not opened: they can run code)" if pickled else ""),
