@@ -20,7 +20,7 @@ LAYERS = (
     ("models", "exchange"),
     ("track",),
     ("crops",),
-    ("schedules",),
+    ("schedules", "losses"),
     ("data",),
     ("methods",),
     ("train",),

@@ -1,0 +1,163 @@
+"""Losses of self-supervision as pure functions: teacher targets (Sinkhorn-Knopp or centring), DINO, iBOT, KoLeo.
+
+All compute in float32 whatever they are given: under autocast features arrive in half precision, where KoLeo's epsilon vanishes and
+sums over many prototypes round away. ``group`` is a group of processes that each hold an equal part of the batch; values are then those of
+the whole batch, and the mean over processes of every loss is the loss of one process that holds it all. Without it nothing is exchanged.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+if TYPE_CHECKING:
+    from torch.distributed import ProcessGroup
+
+_KOLEO_EPS = 1e-8
+_KOLEO_FLOOR = 1e-6  # nearer than this, what two unit vectors in float32 differ by is rounding
+_FAINTEST, _UNREACHED = 1e-20, 1e-36  # of a sample's first factor; of a prototype's mass: so that no factor leaves float32
+
+
+@torch.no_grad()
+def sinkhorn(logits: Tensor, temperature: float, iterations: int = 3, group: ProcessGroup | None = None) -> Tensor:
+    """Assignments of samples to prototypes that are used evenly: Sinkhorn-Knopp (SwAV, eq. 3; DINOv2, section 4).
+
+    ``Q = exp(logits / temperature)`` is scaled, ``iterations`` times, first so that every prototype, then so that every sample has the same
+    mass. The published loop divides the matrix itself; here only one factor per prototype and one per sample are iterated, so the large
+    matrix is read and not written. Exponents are taken from each sample's largest logit, which is put back into the sample's first factor,
+    so that no temperature overflows.
+
+    After few iterations a sample's offset still matters (the first scaling is over samples, large logits weigh more there); in the limit it
+    does not.
+
+    Args:
+        logits: float[N, K] of the teacher; N may differ between processes, and be 0.
+        temperature: of the teacher, above 0.
+        iterations: 3 in the publications.
+        group: processes that share the batch.
+
+    Returns:
+        f32[N, K] without gradient; rows add up to 1. A prototype that no sample reaches within float32 gets nothing.
+    """
+    scaled = logits.float() / temperature
+    samples, prototypes = scaled.shape
+    highest = scaled.amax(1) if samples else scaled.new_zeros(0)
+    top = highest.max() if samples else scaled.new_tensor(-torch.inf)
+    total = _over(group, scaled.new_tensor(float(samples)))
+    q = (scaled - highest.unsqueeze(1)).exp_()
+    of_sample = (highest - _over(group, top, largest=True)).exp_().clamp_(min=_FAINTEST)
+    of_prototype = q.new_zeros(prototypes)
+    for _ in range(iterations):
+        mass = _over(group, of_sample @ q)
+        of_prototype = torch.where(mass > _UNREACHED, 1 / (prototypes * mass), 0.0)
+        of_sample = 1 / (total * (q @ of_prototype))
+    return q.mul_(of_prototype).mul_((of_sample * total).unsqueeze(1))
+
+
+@torch.no_grad()
+def centred(logits: Tensor, centre: Tensor, temperature: float) -> Tensor:
+    """Targets by centring and sharpening (DINO, eq. 1 and section 3.1): softmax of ``(logits - centre) / temperature``; f32[N, K]."""
+    return ((logits.float() - centre) / temperature).softmax(-1)
+
+
+@torch.no_grad()
+def moved_centre(centre: Tensor, logits: Tensor, momentum: float = 0.9, group: ProcessGroup | None = None) -> Tensor:
+    """The centre f32[K] after a batch of teacher logits float[N, K]: its moving mean (DINO, eq. 4). Without a row it stays."""
+    total = _over(group, logits.float().sum(0))
+    rows = _over(group, total.new_tensor(float(len(logits))))
+    return torch.where(rows > 0, centre.lerp(total / rows.clamp(min=1), 1 - momentum), centre)
+
+
+def cross_entropy(target: Tensor, logits: Tensor, temperature: float) -> Tensor:
+    """``-sum_k target_k log softmax(logits / temperature)_k`` of each row, f32[...].
+
+    Args:
+        target: f32[..., K], not necessarily adding up to 1, so that one row can be the sum of several targets.
+        logits: float[..., K] of the student.
+        temperature: of the student.
+    """
+    scaled = logits.float() / temperature
+    # log softmax itself, as large as the logits, is never kept.
+    losses: Tensor = target.sum(-1) * scaled.logsumexp(-1) - torch.linalg.vecdot(target, scaled)
+    return losses
+
+
+def dino(student: Tensor, targets: Tensor, temperature: float = 0.1, matched: bool = False) -> Tensor:
+    """Cross-entropy of views against teacher views, batch means summed over the pairs (DINO, eq. 3).
+
+    Args:
+        student: float[V, B, K] logits of V views of B pictures.
+        targets: f32[T, B, K] of T teacher views.
+        temperature: of the student.
+        matched: only pairs v = t (for global views given in opposite orders); else all V x T pairs.
+
+    Returns:
+        A number; the mean over pairs is this divided by their count.
+    """
+    if matched:
+        return cross_entropy(targets, student, temperature).mean(1).sum()
+    return cross_entropy(targets.sum(0), student, temperature).mean(1).sum()
+
+
+def ibot(student: Tensor, targets: Tensor, weights: Tensor, crops: int, temperature: float = 0.1) -> Tensor:
+    """Cross-entropy of masked patches, averaged within each masked crop, then over all crops, masked or not (iBOT, eq. 2; DINOv2's code).
+
+    Args:
+        student: float[M, K] logits of the masked patches.
+        targets: f32[M, K].
+        weights: f32[M]; see ``patch_weights``.
+        crops: number of crops that could have been masked.
+        temperature: of the student.
+
+    Returns:
+        A number, 0 where nothing is masked.
+    """
+    return (cross_entropy(targets, student, temperature) * weights).sum() / crops
+
+
+def patch_weights(masked: Tensor) -> Tensor:
+    """f32[M] for the M true values of ``masked`` bool[N, P], in their order: 1 / (masked patches of the same crop)."""
+    return (1 / masked.sum(1, keepdim=True).clamp(min=1)).expand(masked.shape)[masked].float()
+
+
+def koleo(features: Tensor, group: ProcessGroup | None = None) -> Tensor:
+    """Kozachenko-Leonenko regulariser: ``-mean log`` of the distance to the nearest neighbour (Sablayrolles et al. 2019, eq. 5).
+
+    In float32, where an exact duplicate costs 15.4 for 384 numbers, and not infinity. Its gradient, 1 / distance, would drown all others
+    and point to where rounding went; below a distance of 1e-6 there is none. That is not in the published code.
+
+    Args:
+        features: float[B, D], before the head; normalised here.
+        group: neighbours are looked for among the samples of all processes, which hold B each.
+
+    Raises:
+        ValueError: there is only one sample. The published code takes it for its own neighbour.
+    """
+    own = functional.normalize(features.float(), eps=_KOLEO_EPS, dim=-1)
+    everyone, first = own, 0
+    if group is not None:
+        from torch.distributed.nn.functional import all_gather
+
+        everyone = torch.cat(all_gather(own, group))  # type: ignore[no-untyped-call]
+        first = torch.distributed.get_rank(group) * len(own)
+    if len(everyone) < 2:
+        raise ValueError("KoLeo needs two samples: one alone has no neighbour")
+    with torch.no_grad():
+        likeness = own @ everyone.T
+        likeness[torch.arange(len(own)), first + torch.arange(len(own))] = -2.0
+        nearest = likeness.argmax(1)
+    distance = functional.pairwise_distance(own, everyone[nearest], eps=_KOLEO_EPS)
+    distance = torch.where(distance < _KOLEO_FLOOR, distance.detach(), distance)
+    return -(distance + _KOLEO_EPS).log().mean()
+
+
+def _over(group: ProcessGroup | None, value: Tensor, largest: bool = False) -> Tensor:
+    """Sum, or largest, of a value over the processes of a group."""
+    if group is not None:
+        from torch.distributed import ReduceOp, all_reduce
+
+        all_reduce(value, op=ReduceOp.MAX if largest else ReduceOp.SUM, group=group)
+    return value
