@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from foveate.settings import TrackSettings
 from foveate.track.propagate.gallery import BACKGROUND, FRESH, PROMPTED, SUBJECT, Shelf
-from foveate.track.propagate.propagator import Propagator
+from foveate.track.propagate.propagator import BACK, ELSEWHERE, Propagator
 from tests.test_propagate import COLUMNS, ROWS, animal, scene, square
 
 
@@ -79,4 +79,36 @@ def test_another_thing_in_its_place_is_noticed() -> None:
     (found,) = follow.step(other, time=2.0)
     assert found is not None and not found.sure and not found.labels.any()
     (found,) = follow.step(animal(0, 5, 7), time=3.0)
-    assert found is not None and found.sure and found.source and float(found.labels[5:8, 7:10].mean()) > 0.5
+    assert found is not None and found.sure and found.searched and float(found.labels[5:8, 7:10].mean()) > 0.5
+
+
+def ground(seed: int) -> torch.Tensor:
+    """Tokens of a place in which there is more of everything: four textures."""
+    textures = torch.randn(4, 32, generator=torch.Generator().manual_seed(seed))
+    row, column = torch.meshgrid(torch.arange(ROWS), torch.arange(COLUMNS), indexing="ij")
+    return textures[(row // 2 + column // 3) % 4] + 0.2 * scene(seed)
+
+
+def test_after_a_cut_another_place_asks_for_more_than_the_same_one() -> None:
+    """A cousin of the animal is taken up before the ground that is known, and not before another one; the animal itself anywhere."""
+
+    def shown(place: torch.Tensor, row: int, column: int, own: torch.Tensor) -> torch.Tensor:
+        picture = place.clone()
+        picture[row : row + 3, column : column + 3] = own
+        return picture
+
+    own = animal(0, 2, 3)[2:5, 3:6]
+    cousin = own + 0.6 * torch.randn(own.shape, generator=torch.Generator().manual_seed(3)) * own.std()
+    follow = Propagator(TrackSettings(), ROWS, COLUMNS, 1)
+    for i in range(5):
+        follow.step(shown(ground(0), 2, 3, own), None if i else {0: square(2, 3)}, time=i / 2)
+    kept = follow.state()
+    for place, expected in ((ground(0), True), (ground(50), False)):
+        again = Propagator(TrackSettings(), ROWS, COLUMNS, 1)
+        again.restore(kept)
+        again.cut()
+        (found,) = again.step(shown(place, 5, 7, cousin), time=3.0)
+        assert found is not None and bool(found.labels.any()) == expected and BACK < found.likeness < ELSEWHERE
+        assert again.watches[0].cut != found.sure
+        (found,) = again.step(shown(place, 5, 7, own), time=3.5)
+        assert found is not None and found.sure and not again.watches[0].cut

@@ -17,7 +17,7 @@ from foveate.schema import State
 from foveate.store import Artefact, read_parquet
 from foveate.track import events
 from foveate.track.events import Event, Kind
-from foveate.track.identity import likeness
+from foveate.track.identity import crossings, likeness
 from foveate.track.identity import settle as identity
 from foveate.track.identity.crossings import Fragment, History, Meeting, fragments, meetings, read_history
 from foveate.track.scene import STATE, Row, Scene
@@ -278,6 +278,15 @@ def test_a_loss_beside_another_animal_is_a_meeting_and_one_far_away_is_not() -> 
     assert meetings(plain(seen, boxes)) == [Meeting(5, 8, (0, 1))]
     seen[2, 6:12] = False  # who comes back may be either
     assert meetings(plain(seen, boxes)) == [Meeting(5, 11, (0, 1, 2))]
+
+
+def test_what_a_person_said_is_absent_stays_so_until_it_is_seen_again() -> None:
+    seen = np.ones((2, 12), np.bool_)
+    seen[0, 3:7], seen[1, 9:] = False, False
+    boxes = np.tile([0.0, 0.0, 10.0, 10.0], (2, 12, 1))
+    boxes[~seen] = np.nan
+    told = crossings.told_absent(plain(seen, boxes), [(4, 0), (9, 1), (1, 1)])
+    assert told == {(4, 0), (5, 0), (6, 0), (9, 1), (10, 1), (11, 1)}
 
 
 def test_a_correction_is_a_meeting_of_no_length() -> None:

@@ -32,7 +32,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     video = project.videos[0]
     found = [
         event(project, video, Kind.DRIFT, 4, note="area jump", score=0.2),
-        event(project, video, Kind.PROPOSAL, 6, note="saliency", score=0.8),
+        event(project, video, Kind.PROPOSAL, 6, note="after 2.0 s", score=0.8),
         event(project, video, Kind.ABSENT, 8, 9.5),
         event(project, video, Kind.RETURN, 10),
         event(project, video, Kind.CUT, 15, subject=""),
@@ -62,7 +62,7 @@ def study(finished: Path, tmp_path: Path) -> Project:
 def test_the_page_tells_what_happened(told: tuple[Page, Artefact]) -> None:
     found = told[0]
     text = found.text("tracks")
-    assert "0:04 lost (area jump, 0.20); 0:06 found again among proposals (saliency, 0.80)" in text
+    assert "0:04 lost (area jump, 0.20); 0:06 found again in the whole view (after 2.0 s, 0.80)" in text
     assert "foveate track --prompt v0:130:X,Y" in text and "foveate track --prompt v0:130:absent" in text
     assert "uncertain 3 %, lost 22 %, absent 12 %" in text
     titles = [span["title"] for span in found.all("span") if span.get("class") == "mark"]

@@ -177,6 +177,7 @@ def asking(monkeypatch: pytest.MonkeyPatch, *frames: int) -> None:
         happened(self, name, [*found, *asked])
 
     monkeypatch.setattr(scenes.Scene, "happened", with_questions)
+    monkeypatch.setattr("foveate.track.seeds.doubt", lambda *_: "")  # these are all
 
 
 def test_questions_keep_the_beginning_of_their_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

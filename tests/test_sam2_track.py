@@ -15,12 +15,11 @@ from PIL import Image
 from foveate import masks, timeline, track
 from foveate.models import sam2
 from foveate.project import Project
-from foveate.schema import FoveateError, State
+from foveate.schema import FoveateError
 from foveate.track import events, scene
 from foveate.track.events import Kind
 from foveate.track.sam2 import sweep
 from foveate.track.sam2.session import Given, Session
-from foveate.track.unseen import Watch
 from foveate.video import read_frames
 from tests import tracked
 from tests.pipeline import contents
@@ -270,64 +269,10 @@ def test_the_report_names_the_tracker(tmp_path: Path, footage: Path, model: Path
     assert "512 × 512" in text and "500" in text and "the box of the mask" in text and "four random" not in text
 
 
-# --- what not being seen means ---------------------------------------------------------------------------------------------------
-
-
-class Clock:
-    time = np.arange(200) / 10
-
-
-def watched(
-    boxes: list[tuple[int, int, int, int] | None], *, prompted: tuple[int, ...] = (0,), said: tuple[int, ...] = ()
-) -> tuple:
-    """States and events of a subject whose boxes these are, ten frames per second, in a view of 100 x 80."""
-    from foveate.settings import View
-
-    class Stage:
-        def __init__(self) -> None:
-            self.clock, self.views = Clock(), {"full": View(x=0, y=0, w=100, h=80)}
-
-    watch = Watch(Stage(), "full", "ewe")  # type: ignore[arg-type]
-    states, found = [], []
-    for frame, box in enumerate(boxes):
-        state = "tracked" if box else "absent" if frame in said else "lost"
-        row = {"frame": frame, "state": state, **dict(zip("xywh", box or (None,) * 4, strict=True))}
-        again = Watch(Stage(), "full", "ewe")  # type: ignore[arg-type]
-        again.restore(watch.state())  # as after a kill, at every frame
-        watch = again
-        found += watch.judge(row, frame in prompted)
-        states.append(State(row["state"]))
-    return states, [*found, *watch.end()]
-
-
-MIDDLE, BORDER = (40, 30, 10, 10), (90, 30, 10, 10)
-
-
-def test_absent_after_the_border_lost_in_the_middle() -> None:
-    states, found = watched([MIDDLE, BORDER, None, None, BORDER, MIDDLE, None])
-    assert states == ["tracked", "tracked", "absent", "absent", "tracked", "tracked", "lost"]
-    assert [(e.kind, e.frame, e.until_frame) for e in sorted(found)] == [(Kind.ABSENT, 2, 3), (Kind.RETURN, 4, 4)]
-
-
-def test_somebody_is_asked_after_a_while() -> None:
-    assert not watched([MIDDLE, *[None] * 50, MIDDLE])[1]
-    _, (event,) = watched([MIDDLE, *[None] * 60, MIDDLE])
-    assert (event.kind, event.frame, event.until_frame) == (Kind.ASK, 1, 60)
-    _, (event,) = watched([None, None])
-    assert event.kind == Kind.ASK and "prompted" in event.note
-    states, found = watched([MIDDLE, *[None] * 60], said=(1,))  # said to be away: nobody is asked again
-    assert set(states[1:]) == {State.ABSENT} and [e.kind for e in found] == [Kind.ABSENT]
-
-
-def test_what_was_lost_before_somebody_says_absent_stays_lost() -> None:
-    states, found = watched([MIDDLE, *[None] * 9, MIDDLE], said=(6,))
-    assert set(states[1:6]) == {State.LOST} and set(states[6:10]) == {State.ABSENT}
-    assert [(e.kind, e.frame, e.until_frame) for e in sorted(found)] == [(Kind.ABSENT, 6, 9), (Kind.RETURN, 10, 10)]
-
-
 def test_events_reach_the_track(tmp_path: Path, footage: Path, model: Path) -> None:
     never = make_sam2(tmp_path / "never", bias=-1e4)
     done = tracked.tracked(project(tmp_path / "p", footage, never, CLICK))
     assert {row["state"] for row in tracked.rows(done)} == {"lost"}
-    (event,) = events.read(done)
-    assert event.kind == Kind.ASK and (event.frame, event.until_frame) == (0, FRAMES - 1)
+    asked, drift = sorted(events.read(done))
+    assert (asked.kind, asked.frame) == (Kind.ASK, 0) and "prompted" in asked.note
+    assert (drift.kind, drift.frame, drift.until_frame) == (Kind.DRIFT, 0, FRAMES - 1)

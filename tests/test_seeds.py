@@ -58,7 +58,7 @@ def test_a_box_keeps_the_parts_that_differ() -> None:
 def test_a_point_becomes_the_subject(w: int, h: int) -> None:
     picture, truth = scene(100, 40, w, h)
     picture[truth] = (190, 120, 60)  # of one colour: a point on one part cannot know about another
-    found = seeds.mask_of_point(picture, 100 + w / 2, 40 + h / 2, look, PATCH, GRID)
+    found, _ = seeds.mask_of_point(picture, 100 + w / 2, 40 + h / 2, look, PATCH, GRID)
     assert overlap(found, truth) > 0.75
 
 
@@ -78,7 +78,7 @@ def test_a_box_gives_pixels_inside_it_and_never_none(x: int, y: int, w: int, h: 
 @given(st.floats(0, 480), st.floats(0, 270))
 def test_a_point_gives_a_mask_that_holds_it(x: float, y: float) -> None:
     picture, _ = scene(100, 60, 90, 60)
-    found = seeds.mask_of_point(picture, x, y, look, PATCH, GRID)
+    found, _ = seeds.mask_of_point(picture, x, y, look, PATCH, GRID)
     assert found[min(int(y), 269), min(int(x), 479)]
 
 
@@ -86,7 +86,7 @@ def test_a_flat_picture_is_no_failure() -> None:
     flat = np.full((90, 120, 3), 128, np.uint8)
     assert seeds.mask_of_box(flat, (30, 20, 40, 30), look, PATCH, (6, 8)).any()
     assert seeds.mask_of_box(flat, (0, 0, 120, 90), look, PATCH, (6, 8)).all()
-    assert seeds.mask_of_point(flat, 60, 45, look, PATCH, (6, 8)).any()
+    assert seeds.mask_of_point(flat, 60, 45, look, PATCH, (6, 8))[0].any()
 
 
 def herd() -> tuple[NDArray[np.uint8], list[NDArray[np.bool_]], list[tuple[int, int, int, int]]]:
@@ -120,7 +120,7 @@ def test_points_on_animals_that_touch_share_them_out() -> None:
     picture[first | second] = (190, 120, 60)
     points = {0: (160.0, 125.0, 0.0, 0.0), 1: (238.0, 125.0, 0.0, 0.0)}
     pixels = {k: seeds.pixels_of(place, picture) for k, place in points.items()}
-    found = {k: seeds.mask_of_point(picture, *place[:2], look, PATCH, GRID, pixels[1 - k]) for k, place in points.items()}
+    found = {k: seeds.mask_of_point(picture, *place[:2], look, PATCH, GRID, pixels[1 - k])[0] for k, place in points.items()}
     found = seeds.apart(found, points)
     assert overlap(found[0], first) > 0.7 and overlap(found[1], second) > 0.7
     assert not (found[0] & found[1]).any()
@@ -140,3 +140,22 @@ def test_no_pixel_belongs_to_two(boxes: list[tuple[int, int, int, int]], drawn: 
         assert not (out[k] & out[j]).any() or k in whole or j in whole
     if drawn:
         assert (out[0] == found[0]).all()
+
+
+def test_a_click_beside_the_subject_is_doubted() -> None:
+    picture, truth = scene(100, 40, 150, 110)
+    for x, y, wrong in ((190, 95, ""), (400, 200, "a box says more"), (20, 250, "a box says more")):
+        mask, stands_out = seeds.mask_of_point(picture, x, y, look, PATCH, GRID)
+        assert wrong in seeds.doubt(mask, stands_out) and bool(seeds.doubt(mask, stands_out)) == bool(wrong)
+    assert truth[95, 190]
+
+
+def test_why_a_mask_is_doubted() -> None:
+    mask = np.zeros((90, 120), np.bool_)
+    mask[30:50, 40:70] = True
+    assert seeds.doubt(mask) == "" and "600 pixels" in seeds.doubt(mask, 0.05)
+    mask[10:80, 10:110] = True
+    assert "65% of the view" in seeds.doubt(mask)
+    mask[:] = False
+    mask[60:] = True
+    assert "border" in seeds.doubt(mask)

@@ -78,7 +78,7 @@ def concerning(found: Iterable[Event], view: str, subject: str) -> list[Event]:
 
 
 def in_words(event: Event) -> str:
-    """``0:41 found again among proposals (saliency, 0.82)``."""
+    """``0:41 found again in the whole view (after 3.5 s, 0.82)``."""
     return f"{figures.clock(event.time)} {event.words}"
 
 

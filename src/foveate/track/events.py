@@ -24,9 +24,9 @@ class Kind(enum.StrEnum):
     """What happened."""
 
     DRIFT = "drift"  # the mask was no longer believed to be the subject; it counts as lost from here
-    REPROMPT = "reprompt"  # found again from the last frames that were sure
+    REPROMPT = "reprompt"  # found again by going on from the last frames that were sure
     BACKWARD = "backward"  # filled in backwards from where it was found again
-    PROPOSAL = "proposal"  # found again among proposals: saliency, motion, parts alike
+    PROPOSAL = "proposal"  # found again in a search of the whole view, whose parts were ranked by likeness to its gallery
     ABSENT = "absent"  # an interval in which it is not in the picture
     RETURN = "return"  # back after an absence
     ASK = "ask"  # somebody should click in this frame
@@ -41,7 +41,7 @@ _WORDS: Mapping[Kind, str] = {
     Kind.DRIFT: "lost",
     Kind.REPROMPT: "found again from the last sure frames",
     Kind.BACKWARD: "filled in backwards",
-    Kind.PROPOSAL: "found again among proposals",
+    Kind.PROPOSAL: "found again in the whole view",
     Kind.ABSENT: "not in the picture",
     Kind.RETURN: "came back",
     Kind.ASK: "a click is needed",
@@ -69,7 +69,7 @@ class Event:
 
     @property
     def words(self) -> str:
-        """``found again among proposals (saliency, 0.82)``."""
+        """``found again in the whole view (after 3.5 s, 0.82)``."""
         more = [self.note] if self.note else []
         more += [f"{self.score:.2f}"] if self.score is not None else []
         return _WORDS[self.kind] + (f" ({', '.join(more)})" if more else "")
@@ -96,6 +96,11 @@ def gather(target: Artefact) -> None:
 def parts(target: Artefact) -> list[Event]:
     """What has been written so far and not gathered."""
     return [event for path in sorted(target.folder.glob("events-*.csv")) for event in _read(target, path.name)]
+
+
+def sofar(target: Artefact) -> list[Event]:
+    """All that has been written, gathered or not."""
+    return parts(target) + (_read(target, FILE) if target.has(FILE) else [])
 
 
 def read(target: Artefact) -> list[Event]:

@@ -38,6 +38,8 @@ MIDDLE, CORNER = 0.4, 1.2  # of a box: what lies within, or beyond, this squared
 COMPANY = (
     0.1  # of cosine by which a patch beside a box must be more like its middle than like the ground to be another animal's
 )
+MOST, LINING = 0.5, 0.2  # of the view, and of its border, that an animal under a click may cover
+STANDS_OUT = 0.1  # cosine by which its patches must be more like one another than like what surrounds them
 BORDER = 0.7  # share of the border that is taken for background before anything is known: what is least like the point
 
 Box = tuple[float, float, float, float]
@@ -73,7 +75,7 @@ def mask_of_box(view: Picture, place: Box, look: Look, patch: int, grid: tuple[i
 
 def mask_of_point(
     view: Picture, x: float, y: float, look: Look, patch: int, grid: tuple[int, int], others: Mask | None = None
-) -> Mask:
+) -> tuple[Mask, float]:
     """The subject under a point.
 
     Args:
@@ -85,7 +87,8 @@ def mask_of_point(
         others: bool[H, W], where prompts of the same frame say that other subjects are; of a point its pixel.
 
     Returns:
-        bool[H, W]; never all False.
+        bool[H, W], never all False; and by how much its patches are more like one another than like what lies around them, a mean
+        difference of cosines (-1 where it is too small to tell). Next to nothing means that the point is not on a thing.
     """
     height, width = view.shape[:2]
     whole = View(x=0, y=0, w=width, h=height)
@@ -102,7 +105,33 @@ def mask_of_point(
     labels = from_point(tokens, (y - window.y) * down, (x - window.x) * across, _touched(others, window, tokens))
     mask = _back(to_mask(labels, picture, window.h, window.w), window, view)
     mask[min(int(y), height - 1), min(int(x), width - 1)] = True
-    return mask
+    rows, columns, _ = tokens.shape
+    return mask, _standing_out(tokens, coverage(mask, rows, columns, (window.x, window.y, window.w, window.h)))
+
+
+def doubt(mask: Mask, stands_out: float = 1.0) -> str:
+    """Why a mask bool[H, W] that a click has given is hardly an animal's, for people; empty where nothing speaks against it. How often
+    that is right: ``benchmarks/click_doubts.py``, on whose footage the limits were chosen."""
+    share, lining = float(mask.mean()), float(np.concatenate([mask[0], mask[-1], mask[:, 0], mask[:, -1]]).mean())
+    if share > MOST:
+        found = f"a mask of {share:.0%} of the view"
+    elif lining > LINING:
+        found = f"a mask along {lining:.0%} of the view's border"
+    elif stands_out < STANDS_OUT:
+        found = f"a mask of {int(mask.sum())} pixels that look like what surrounds them"
+    else:
+        return ""
+    return f"the click gave {found}; a box says more"
+
+
+def _standing_out(tokens: Floats, share: Floats) -> float:
+    """See `mask_of_point`; ``share`` float32[rows, columns] is how much of each patch the mask covers."""
+    flat = _unit(tokens)
+    inside, outside = flat[share.ravel() > 0.5], flat[share.ravel() < 0.02]
+    if len(inside) < 2 or len(outside) < NEIGHBOURS:
+        return -1.0
+    every: Mask = np.ones(len(inside), np.bool_)
+    return float((_likeness(inside, inside, every) - _likeness(inside, outside)).mean())
 
 
 def from_point(tokens: Floats, row: float, column: float, others: Mask | None = None) -> Floats:

@@ -231,3 +231,18 @@ def fragments(history: History, cuts: Sequence[Meeting]) -> list[Fragment]:
             if last >= first:
                 out.append(Fragment(first, last, label, bool(history.prompted[label, first : last + 1].any())))
     return sorted(out)
+
+
+def told_absent(history: History, said: Iterable[tuple[int, int]]) -> set[tuple[int, int]]:
+    """Positions and subjects of the frames in which a person's word is that a subject is not there.
+
+    Args:
+        said: frame and subject; it holds until the tracker sees the subject again.
+    """
+    out: set[tuple[int, int]] = set()
+    for frame, subject in said:
+        first = int(np.searchsorted(history.frame, frame))
+        back = np.flatnonzero(history.seen[subject, first:])
+        last = first + int(back[0]) if len(back) else len(history.frame)
+        out |= {(i, subject) for i in range(first, last)}
+    return out

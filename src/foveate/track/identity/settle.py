@@ -28,7 +28,8 @@ from foveate.store import read_parquet
 from foveate.track import events
 from foveate.track.events import Event, Kind
 from foveate.track.identity import contact, fingerprint, likeness, whois
-from foveate.track.identity.crossings import Fragment, History, Meeting, fragments, meetings, read_history
+from foveate.track.identity.crossings import Fragment, History, Meeting, fragments, meetings, read_history, told_absent
+from foveate.track.prompts import ABSENT, load_prompts
 from foveate.track.propagate.propagator import DEPTH
 from foveate.track.scene import Picture, Row, Scene, cut, part_name, raw_name
 
@@ -75,13 +76,18 @@ def settle(scene: Scene) -> None:
         eye = Eye(scene)
         courses = {view: follow_names(eye, view) for view in scene.views}
         waiting = {view: list(course.contacts) for view, course in courses.items()}
+        said = [prompt for prompt in load_prompts(scene.project, scene.video) if prompt.kind == ABSENT]
+        away = {
+            view: told_absent(course.history, [(p.frame, scene.subjects.index(p.subject)) for p in said if p.view == view])
+            for view, course in courses.items()
+        }
         seen: dict[tuple[str, int, int], _Again | None] = {}
         for part in range(scene.parts):
             stop = min((part + 1) * SEGMENT, len(scene.analysed))
             for view, contacts in waiting.items():
                 while contacts and contacts[0][0] + 1 < stop:
                     again = eye.look_again(view, courses[view], contacts.pop(0))
-                    seen |= {(view, *key): found for key, found in again.items()}
+                    seen |= {(view, *key): found for key, found in again.items() if key not in away[view]}
             # Parts that are there may be of other prompts: what a person says late in a video can change names from its beginning.
             rows = read_parquet(target.path(raw_name(part))).to_pylist()
             scene.write(part_name(part), [_settled(row, scene, courses[row["view"]], seen) for row in rows])

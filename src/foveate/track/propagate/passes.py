@@ -26,12 +26,11 @@ from foveate.store import read_parquet
 from foveate.track import seeds
 from foveate.track.auto import find_start
 from foveate.track.events import Event
+from foveate.track.ladder import Ladder
 from foveate.track.pixels import to_mask
 from foveate.track.prompts import FOLDER, TABLE, Prompt, read_mask
 from foveate.track.propagate.glances import Glances, asked
-from foveate.track.propagate.ladder import Ladder
 from foveate.track.propagate.propagator import DEPTH, Found, Propagator
-from foveate.track.propagate.watch import touches
 from foveate.track.scene import Picture, Row, Scene, cut, grid_of
 from foveate.track.shots import Look, Shots
 
@@ -74,7 +73,7 @@ def follow(scene: Scene, starts: Sequence[Start], progress: Progress) -> dict[st
         progress(min(done, total), total)
 
     phase, part, memory = scene.saved() or (
-        ("backward", sweep.part_of(max(first.values())), {}) if behind else ("forward", 0, {})
+        ("backward", scene.part_of(max(first.values())), {}) if behind else ("forward", 0, {})
     )
     if phase == "backward":
         sweep.restore(memory)
@@ -186,7 +185,7 @@ class Sweep:
             self.shots[name] = Shots.of(self.scene, name)
             self.shots[name].restore(_below(memory, f"{i}.shot."))
             for k, subject in enumerate(self.scene.subjects):
-                self.ladders[name, k] = Ladder(name, subject)
+                self.ladders[name, k] = Ladder(name, subject, view)
                 if kept := _below(memory, f"{i}.ladder.{k:03d}."):
                     self.ladders[name, k].restore(kept)
 
@@ -207,14 +206,9 @@ class Sweep:
         """What the last part's pictures showed: cuts, and frames that were dropped."""
         return [event for shots in self.shots.values() for event in shots.take()]
 
-    def part_of(self, frame: int) -> int:
-        """The part in whose time a frame, analysed or not, lies."""
-        starts = self.scene.analysed.frame[:: len(self.scene.frames(0))]
-        return int(np.searchsorted(starts, frame, side="right")) - 1
-
     def positions(self, part: int) -> list[int]:
         """Frames visited in one part: the analysed ones, and prompted ones in between."""
-        extra = {start.frame for start in self.starts if self.part_of(start.frame) == part}
+        extra = {start.frame for start in self.starts if self.scene.part_of(start.frame) == part}
         return sorted({*self.scene.frames(part).tolist(), *extra})
 
     def _pictures(self, frames: Sequence[int], backward: bool) -> Iterator[tuple[int, Picture | None]]:
@@ -222,7 +216,7 @@ class Sweep:
         if backward:
             return self.scene.pictures(frames)
         if self.stream is None:
-            rest = [f for part in range(self.part_of(frames[0]), self.scene.parts) for f in self.positions(part)]
+            rest = [f for part in range(self.scene.part_of(frames[0]), self.scene.parts) for f in self.positions(part)]
             self.stream = self.scene.pictures(rest[rest.index(frames[0]) :])
         return itertools.islice(self.stream, len(frames))
 
@@ -282,7 +276,7 @@ class Sweep:
                 tokens, picture = self.seen[name][frame]
                 here = {s: start for (v, f, s), start in due.items() if (v, f) == (name, frame)}
                 away = {s for s, start in here.items() if start.kind == "absent"}
-                drawn = self._drawn({s: start for s, start in here.items() if s not in away}, whole)
+                drawn, doubts = self._drawn({s: start for s, start in here.items() if s not in away}, whole)
                 given = {s: torch.from_numpy(coverage(mask, *self.grid(view))) for s, mask in drawn.items()}
                 found = self.trackers[name].step(tokens, given, away, float(self.scene.clock.time[frame]))
                 for subject, one in enumerate(found):
@@ -294,7 +288,9 @@ class Sweep:
                         if not backward and row["rle"] is not None and ladder.searching:
                             missed = [old["frame"] for old in ladder.missed]
                             ladder.fill(list(itertools.takewhile(_has_mask, self._back(name, subject, missed))))
-                        ladder.see(row, one, touches(one.labels))
+                        ladder.see(row, one.likeness, prompted=one.prompted, searched=one.searched)
+                    if subject in doubts and not backward:
+                        ladder.ask(row, doubts[subject])
                     yield row
 
     def _back(self, name: str, subject: int, frames: Sequence[int]) -> Iterator[Row]:
@@ -340,9 +336,13 @@ class Sweep:
         tokens = seen[depth].patches.half().cpu()
         return {frame: (tokens[i], picture) for i, (frame, picture) in enumerate(pictures.items())}
 
-    def _drawn(self, starts: Mapping[int, Start], whole: Mapping[tuple[str, int], Picture]) -> dict[int, Mask]:
-        """The masks bool[H, W] that the prompts of one frame and view mean, without common pixels."""
+    def _drawn(
+        self, starts: Mapping[int, Start], whole: Mapping[tuple[str, int], Picture]
+    ) -> tuple[dict[int, Mask], dict[int, str]]:
+        """The masks bool[H, W] that the prompts of one frame and view mean, without common pixels; and what is to be said of those that
+        are hardly an animal's."""
         found: dict[int, Mask] = {}
+        doubts: dict[int, str] = {}
         places: dict[int, seeds.Box] = {}
         for s, start in starts.items():
             view, prompt = self.scene.views[start.view], start.prompt
@@ -360,8 +360,10 @@ class Sweep:
             if place[2]:
                 found[s] = seeds.mask_of_box(picture, place, self._look, patch, grid, others)
             else:
-                found[s] = seeds.mask_of_point(picture, *place[:2], self._look, patch, grid, others)
-        return seeds.apart(found, places)
+                found[s], stands_out = seeds.mask_of_point(picture, *place[:2], self._look, patch, grid, others)
+                if why := seeds.doubt(found[s], stands_out):
+                    doubts[s] = why
+        return seeds.apart(found, places), doubts
 
     def _look(self, picture: Picture) -> NDArray[np.float32]:
         """Tokens of two layers side by side."""

@@ -56,6 +56,10 @@ LEAST = 0.05  # taken for typical at least
 SOON = (0.1, 0.4)  # seconds since it was last seen, from which on that counts at all, and in full
 UNLIKE = 0.6  # likeness of all of it, with less it is something else
 BACK = 0.75  # that something found in the whole view needs
+KNOWN = 0.62  # mean likeness of the rest of the view to the background seen so far: after a cut, with less it is another place
+ELSEWHERE = (
+    0.95  # likeness that something in another place needs: any animal resembles another more than the ground that is known
+)
 INSIDE = 0.9  # of the peak: patches whose look is learned
 GROWN, CROWDED = 1.35, 1.1  # of its typical size: then something else may be part of it; likewise with a look-alike near
 WORN = 0.8  # with less its outline is not taken for its shape there
@@ -87,7 +91,7 @@ class Found:
         1.0  # to the gallery, as a share of what is typical of it; where it is lost, of what is most like it in the view
     )
     sure: bool = True
-    source: str = ""  # where it was found again after a loss
+    searched: bool = False  # in the whole view, without a place to begin at
 
 
 def unit(tokens: Tensor, centre: Tensor) -> Tensor:
@@ -213,7 +217,7 @@ class Propagator:
         """The next frame belongs to another shot: what the recent frames say about places is of no use there."""
         self.recent.clear()
         for watch in self.watches:
-            watch.lost = True
+            watch.lost = watch.cut = True
 
     def _learn(self, subject: int, query: Tensor, found: Found, time: float) -> None:
         """Note where the subject was seen, and, where that is sure, what it and the rest looked like."""
@@ -307,7 +311,11 @@ class Propagator:
         nowhere = Found(torch.zeros_like(grid), peak, 0.0, 0.0, likeness=likeness * min(1.0, enough), sure=False)
         if float(grid.max()) < GONE * peak or enough < 1:
             return nowhere
-        if likeness < (UNLIKE * late if recent else BACK):
+        needed = UNLIKE * late if recent else BACK
+        if watch.cut:  # until it is surely seen again
+            rest = other[functional.max_pool2d(grid[None], 3, 1, 1).flatten() < 0.02]
+            needed = ELSEWHERE if not len(rest) or float(rest.mean()) < KNOWN else BACK
+        if likeness < needed:
             return nowhere
         # Beside a look-alike its patches would be taken in to keep the size.
         held = grid if before is None or contested else hold_size(grid, int((before > 0.5 * peak).sum()), peak)
@@ -315,7 +323,7 @@ class Propagator:
         agreed = min(1.0, float(vote(query[inside], known, topk, temperature).mean()) / peak)
         certainty = min(1.0, float(weight[inside].mean()) / peak)
         sure = certainty >= CERTAIN and agreed >= SAME and likeness >= ALIKE
-        return Found(held, peak, certainty, agreed, likeness=likeness, sure=sure, source="" if recent else "appearance")
+        return Found(held, peak, certainty, agreed, likeness=likeness, sure=sure, searched=not recent)
 
     def _weight(self, labels: Tensor, peak: float) -> float:
         return float(labels.where(labels > 0.3 * peak, 0.0).sum())

@@ -16,6 +16,7 @@ class Watch:
     """One subject in one view. Places and sizes are in patches, times in seconds."""
 
     lost: bool = False
+    cut: bool = False  # it has not been surely seen since a cut
     doubtful: int = 0  # frames since the last sure one
     time: float = 0.0  # of the last sure frame
     row: float = 0.0
@@ -41,7 +42,7 @@ class Watch:
             self.size += (FOLLOW if self.size else 1.0) * (size - self.size)
         self.likeness += (FOLLOW if self.likeness else 1.0) * (likeness - self.likeness)
         self.surplus += (FOLLOW if self.surplus else 1.0) * (surplus - self.surplus)
-        self.row, self.column, self.time, self.lost, self.doubtful = row, column, time, False, 0
+        self.row, self.column, self.time, self.lost, self.cut, self.doubtful = row, column, time, False, False, 0
 
     def state(self) -> Tensor:
         import torch
@@ -62,9 +63,3 @@ def centre(labels: Tensor) -> tuple[float, float]:
     weight = float(labels.sum())
     down = float((labels.sum(1) * torch.arange(rows)).sum()) / weight
     return down, float((labels.sum(0) * torch.arange(columns)).sum()) / weight
-
-
-def touches(labels: Tensor, level: float = 0.3) -> bool:
-    """Whether labels come within a patch of the border of the view: between two frames it may be gone."""
-    inner = labels[2:-2, 2:-2]
-    return float(labels.max()) > 0 and bool((labels > level * labels.max()).sum() > (inner > level * labels.max()).sum())

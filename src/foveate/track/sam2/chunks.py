@@ -6,7 +6,7 @@ empty, the paper needs a person. Here, in this order:
 
 * the chunk begins earlier, at the last frames of the chunk before it that have a mask (suggested in the paper);
 * it is prompted by the last frames that were sure, however long ago, and goes on without what lies between;
-* the subject is marked absent there, and somebody is asked for a click. Every later chunk tries again.
+* it is lost, or absent, and somebody may be asked for a click (``ladder``). Every later chunk tries again.
 
 Prompts of people are used in every chunk that holds their frame. A cut, or a gap, ends a chunk: each view is cut into splits, as published
 (with ``drop: paper`` by the published rule); where the published pipeline needs a click for every split, the last sure frames are tried.
@@ -32,14 +32,15 @@ from foveate import masks
 from foveate.masks import Mask
 from foveate.schema import State
 from foveate.store import read_parquet
+from foveate.track import events
 from foveate.track.events import Event, Kind
+from foveate.track.ladder import Ladder
 from foveate.track.prompts import ABSENT
 from foveate.track.propagate.passes import Start
 from foveate.track.sam2.session import Given, Session
-from foveate.track.sam2.sweep import first_prompts, given_by, row_of
+from foveate.track.sam2.sweep import doubt_of, first_prompts, given_by, likeness_of, row_of
 from foveate.track.scene import Picture, Row, Scene, cut
 from foveate.track.shots import Look, Shots
-from foveate.track.unseen import Watch
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -129,7 +130,6 @@ class _Work:
     shared: list[int] = field(default_factory=list)  # frames of the next chunk that the one before has seen: none after a cut
     seen: dict[int, Masks] = field(default_factory=dict)  # in the chunk before
     sure: dict[int, Masks] = field(default_factory=dict)  # the last frames that were sure
-    gone: set[int] = field(default_factory=set)  # subjects that the chunk before did not find
     judged: int = -1  # the last frame about which ``shots`` has been asked
 
     def __post_init__(self) -> None:
@@ -167,9 +167,8 @@ class _Work:
                     rows |= {at: row for at, row in others.items() if at[1] == subject and at[0] >= first}
                     note = f"by the last {len(sure[subject])} frames that were sure, up to frame {max(sure[subject])}"
                     found.append(self._event(Kind.REPROMPT, subject, min(there), min(there), note))
-        found += [*self._give_up(rows, lost, earlier, inside), *self.shots.take()]
+        found += self.shots.take()
         self._remember(rows, first)
-        self.gone = set(lost)
         self.begins.append(self.begin)
         full = len(kept) == CHUNK + OVERLAP and end < len(self.frames) and not cut_here
         self.shared = kept[CHUNK:] if full else []
@@ -283,19 +282,6 @@ class _Work:
         away = subject not in self.first or (said is not None and said.kind == ABSENT)
         return self.scene.row(self.name, self.scene.subjects[subject], frame, State.ABSENT if away else State.LOST)
 
-    def _give_up(self, rows: Rows, lost: Sequence[int], earlier: Mapping[int, Masks], inside: Sequence[int]) -> Iterator[Event]:
-        """Mark subjects absent that nothing has found, and ask, once for all chunks in a row."""
-        for subject in lost:
-            after = max(earlier.get(subject, {}), default=-1)
-            since = [at for at in rows if at[1] == subject and at[0] > after]
-            for at in since:
-                rows[at]["state"] = State.ABSENT.value
-            told = any(s.kind == ABSENT and s.subject == subject and after < s.frame <= inside[-1] for s in self.starts)
-            if since and subject not in self.gone and not told:
-                note = "not in the last frames of a chunk; neither those before nor the last that were sure found it"
-                note = note if self.shared else "not found after a cut, nor by the last frames that were sure"
-                yield self._event(Kind.ASK, subject, min(since)[0], inside[-1], note)
-
     def _remember(self, rows: Rows, first: int) -> None:
         for subject in range(len(self.scene.subjects)):
             self.seen[subject] = _masks_of(rows, subject, first)
@@ -315,7 +301,6 @@ class _Work:
         found = {
             "begins": torch.tensor([*self.begins, self.begin]),
             "shared": torch.tensor(self.shared, dtype=torch.int64),
-            "gone": torch.tensor(sorted(self.gone), dtype=torch.int64),
             "judged": torch.tensor(self.judged),
         }
         for subject, kept in self.sure.items():
@@ -330,7 +315,6 @@ class _Work:
         if not number:
             return
         self.shared, self.judged = state["shared"].tolist(), int(state["judged"])
-        self.gone = set(state["gone"].tolist())
         for name in sorted((n for n in state if n.startswith("sure.")), key=lambda n: int(n.split(".")[2])):
             _, subject, frame = name.split(".")
             self.sure.setdefault(int(subject), {})[int(frame)] = bytes(state[name].tolist())
@@ -364,27 +348,33 @@ def _assemble(
     scene: Scene, starts: Sequence[Start], works: Sequence[_Work], write: Callable[[int, Sequence[Row]], None]
 ) -> None:
     """Make the parts of the chunks."""
-    watches = {(view, name): Watch(scene, view, name) for view in scene.views for name in scene.subjects}
-    prompted = {(s.frame, s.view, scene.subjects[s.subject]) for s in starts if s.kind != ABSENT}
-    followed = {(view, scene.subjects[subject]) for view, subject in first_prompts(starts)}
+    ladders = {(name, subject): Ladder(name, subject, view) for name, view in scene.views.items() for subject in scene.subjects}
+    first = {(view, scene.subjects[subject]): start.frame for (view, subject), start in first_prompts(starts).items()}
+    kinds = {(start.frame, start.view, scene.subjects[start.subject]): start.kind for start in starts}
+    told = {(e.frame, e.view, e.subject) for e in events.sofar(scene.target) if e.kind == Kind.REPROMPT}
     stream = heapq.merge(*(work.rows() for work in works), key=lambda row: (row["frame"], row["view"], row["subject"]))
     row = next(stream, None)
     for part in range(scene.parts):
         wanted = scene.frames(part).tolist()
         rows: dict[tuple[int, str, str], Row] = {}
-        found: list[Event] = []
         last = part == scene.parts - 1
         while row is not None and (last or row["frame"] <= wanted[-1]):
             where = row["view"], row["subject"]
-            found += watches[where].judge(row, (row["frame"], *where) in prompted)
+            said = kinds.get((row["frame"], *where))
+            if said == ABSENT and row["frame"] > first.get(where, math.inf):
+                ladders[where].told(row)
+            elif row["frame"] >= first.get(where, math.inf):
+                ladders[where].see(row, likeness_of(row), prompted=said is not None)
+                if said is not None and (why := doubt_of(row, scene.views[where[0]], said)):
+                    ladders[where].ask(row, why)
             rows[(row["frame"], *where)] = row
             row = next(stream, None)
         for frame in wanted:
-            for view, name in watches:  # before the first prompt, or left out
-                lost = State.LOST if (view, name) in followed else State.ABSENT
+            for view, name in ladders:  # before the first prompt, or left out
+                lost = State.LOST if (view, name) in first else State.ABSENT
                 rows.setdefault((frame, view, name), scene.row(view, name, frame, lost))
-        if last:
-            for watch in watches.values():
-                found += watch.end()
+        found = [event for ladder in ladders.values() for event in (ladder.end() if last else ladder.close())]
+        # A chunk has told already by which frames it found it.
+        found = [e for e in found if e.kind != Kind.REPROMPT or (e.frame, e.view, e.subject) not in told]
         write(part, [row for key, row in rows.items() if key[0] in set(wanted)])
         scene.happened(f"{part:05d}", found)

@@ -5,15 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, TypeAlias
 
+from foveate import masks
 from foveate.masks import resample
 from foveate.schema import State
+from foveate.settings import View
+from foveate.track import seeds
 from foveate.track.events import Event
+from foveate.track.ladder import Ladder
 from foveate.track.prompts import ABSENT, read_mask
 from foveate.track.propagate.passes import Start
 from foveate.track.sam2.session import Given, Seen, Session
 from foveate.track.scene import Picture, Row, Scene, cut
 from foveate.track.shots import Look, Shots
-from foveate.track.unseen import Watch
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -49,9 +52,21 @@ def row_of(scene: Scene, view: str, subject: int, frame: int, seen: Seen, given:
     name = scene.subjects[subject]
     mask = seen.mask if given is None or given.mask is None else given.mask
     if not mask.any():
-        return scene.row(view, name, frame, State.LOST)
+        return scene.row(view, name, frame, State.LOST, score=seen.certainty)
     state = State.TRACKED if seen.certainty >= SURE else State.UNCERTAIN
     return scene.row(view, name, frame, State.PROMPTED if given is not None else state, mask, seen.certainty)
+
+
+def likeness_of(row: Row) -> float:
+    """How like the subject is what is seen, for the ladder: a mask that the model gives is not taken back, however little it is sure."""
+    return row["score"] if row["rle"] is None else 1.0
+
+
+def doubt_of(row: Row, view: View, kind: str) -> str:
+    """What is to be said of the mask that a prompt (``kind`` of its Start) has given; empty where nothing is."""
+    if row["rle"] is None:
+        return "nothing is found where it was prompted"
+    return seeds.doubt(masks.decode(row["rle"], view.h, view.w)) if kind == "click" else ""
 
 
 class Sweep:
@@ -62,7 +77,7 @@ class Sweep:
         self.starts = {(s.view, s.subject, s.frame): s for s in starts}
         self.first = {key: start.frame for key, start in first_prompts(starts).items()}
         self.sessions = {name: Session(model, view.h, view.w) for name, view in scene.views.items()}
-        self.watches = {(view, name): Watch(scene, view, name) for view in scene.views for name in scene.subjects}
+        self.ladders = {(name, k): Ladder(name, s, v) for name, v in scene.views.items() for k, s in enumerate(scene.subjects)}
         self.shots = {name: Shots.of(scene, name) for name in scene.views}
         self.stream: Iterator[tuple[int, Picture | None]] | None = None
 
@@ -72,7 +87,9 @@ class Sweep:
             found |= {f"{i}.{key}": value for key, value in session.state().items()}
         for i, shots in enumerate(self.shots.values()):
             found |= {f"shot.{i}.{key}": value for key, value in shots.state().items()}
-        return found | {f"watch.{i}": watch.state() for i, watch in enumerate(self.watches.values())}
+        for i, ladder in enumerate(self.ladders.values()):
+            found |= {f"ladder.{i}.{key}": value for key, value in ladder.state().items()}
+        return found
 
     def restore(self, memory: Mapping[str, Tensor]) -> None:
         for i, session in enumerate(self.sessions.values()):
@@ -81,32 +98,26 @@ class Sweep:
         for i, shots in enumerate(self.shots.values()):
             own = f"shot.{i}."
             shots.restore({key.removeprefix(own): value for key, value in memory.items() if key.startswith(own)})
-        for i, watch in enumerate(self.watches.values()):
-            if f"watch.{i}" in memory:
-                watch.restore(memory[f"watch.{i}"])
+        for i, ladder in enumerate(self.ladders.values()):
+            own = f"ladder.{i}."
+            if kept := {key.removeprefix(own): value for key, value in memory.items() if key.startswith(own)}:
+                ladder.restore(kept)
 
     def part(self, part: int, tick: Callable[[int], None]) -> tuple[list[Row], list[Event]]:
         """Rows of the part's analysed frames, for all views and subjects, and what happened in them."""
         wanted = set(self.scene.frames(part).tolist())
         rows: list[Row] = []
-        found: list[Event] = []
         for frame, views in self._pictures(part):
             for name in self.scene.views:
-                for row, prompted in self._rows(name, frame, None if views is None else views.get(name, _NOTHING)):
-                    if prompted is not None:
-                        found += self.watches[name, row["subject"]].judge(row, prompted)
-                    if frame in wanted:
-                        rows.append(row)
+                found = self._rows(name, frame, None if views is None else views.get(name, _NOTHING))
+                rows += found if frame in wanted else ()
             tick(frame in wanted)
-        if part == (0 if self.backward else self.scene.parts - 1):
-            for watch in self.watches.values():
-                found += watch.end()
-        for shots in self.shots.values():
-            found += shots.take()
-        return rows, found
+        last = part == (0 if self.backward else self.scene.parts - 1)
+        happened = [event for ladder in self.ladders.values() for event in (ladder.end() if last else ladder.close())]
+        return rows, [*happened, *(event for shots in self.shots.values() for event in shots.take())]
 
-    def _rows(self, name: str, frame: int, shown: _Shown | None) -> Iterator[tuple[Row, bool | None]]:
-        """Of one view in one frame, and whether the subject was prompted there; None where there was nothing to look at."""
+    def _rows(self, name: str, frame: int, shown: _Shown | None) -> list[Row]:
+        """Of one view in one frame, one for each subject."""
         said = {s: start for s in range(len(self.scene.subjects)) if (start := self.starts.get((name, s, frame))) is not None}
         absent = {s for s, start in said.items() if start.kind == ABSENT}
         given = {s: given_by(self.scene, start) for s, start in said.items() if s not in absent}
@@ -115,15 +126,25 @@ class Sweep:
         if square is not None:
             self.sessions[name].cut(absent)
             seen = self.sessions[name].step(square, given, set(range(len(self.scene.subjects))) - absent)
+        rows = []
         for subject, own in enumerate(self.scene.subjects):
+            ladder = self.ladders[name, subject]
             if subject in seen:
-                yield row_of(self.scene, name, subject, frame, seen[subject], given.get(subject)), subject in given
+                row = row_of(self.scene, name, subject, frame, seen[subject], given.get(subject))
+                ladder.see(row, likeness_of(row), prompted=subject in given)
+                if (
+                    subject in given
+                    and not self.backward
+                    and (why := doubt_of(row, self.scene.views[name], said[subject].kind))
+                ):
+                    ladder.ask(row, why)
             else:
                 followed = (name, subject) in self.first and subject not in absent
-                yield (
-                    self.scene.row(name, own, frame, State.LOST if followed else State.ABSENT),
-                    None if square is None else False,
-                )
+                row = self.scene.row(name, own, frame, State.LOST if followed else State.ABSENT)
+                if subject in absent and subject in self.sessions[name].memories:
+                    ladder.told(row)
+            rows.append(row)
+        return rows
 
     def _kept(self, name: str, frame: int, shown: _Shown, prompted: bool) -> Picture | None:
         """The picture, unless it is left out. With the first one of another shot, what the last frames looked like is forgotten."""
@@ -133,6 +154,8 @@ class Sweep:
             return None
         if self.shots[name].cuts(frame, look):
             self.sessions[name].cut()
+            for subject in range(len(self.scene.subjects)):
+                self.ladders[name, subject].cut()
         return square
 
     def _positions(self, part: int) -> list[int]:
