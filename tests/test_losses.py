@@ -98,10 +98,10 @@ def test_centring_golden() -> None:
         logits, patches = 0.3 * normal(100 + step, 8, 20), 0.3 * normal(110 + step, 5, 20)
         close(centred(logits, centre, golden["temperature"])[0], wanted["cls"])
         close(centred(patches, patch_centre, golden["temperature"])[0], wanted["patch"])
-        centre, patch_centre = moved_centre(centre, logits), moved_centre(patch_centre, patches)
+        centre, patch_centre = moved_centre(centre, logits.sum(0), 8), moved_centre(patch_centre, patches.sum(0), 5)
     close(centre, golden["centre"])
     close(patch_centre, golden["patch_centre"])
-    assert torch.equal(moved_centre(centre, torch.zeros(0, 20)), centre)
+    assert torch.equal(moved_centre(centre, torch.zeros(20), 0), centre)
 
 
 # Cross-entropies

@@ -64,11 +64,19 @@ def centred(logits: Tensor, centre: Tensor, temperature: float) -> Tensor:
 
 
 @torch.no_grad()
-def moved_centre(centre: Tensor, logits: Tensor, momentum: float = 0.9, group: ProcessGroup | None = None) -> Tensor:
-    """The centre f32[K] after a batch of teacher logits float[N, K]: its moving mean (DINO, eq. 4). Without a row it stays."""
-    total = _over(group, logits.float().sum(0))
-    rows = _over(group, total.new_tensor(float(len(logits))))
-    return torch.where(rows > 0, centre.lerp(total / rows.clamp(min=1), 1 - momentum), centre)
+def moved_centre(centre: Tensor, total: Tensor, rows: int, momentum: float = 0.9, group: ProcessGroup | None = None) -> Tensor:
+    """The centre after a step: the moving mean of the teacher's logits (DINO, eq. 4). Where there were none it stays.
+
+    Args:
+        centre: f32[K].
+        total: f32[K], sum of the step's logits.
+        rows: how many they were; may differ between processes.
+        momentum: share of the old centre.
+        group: processes that share the batch.
+    """
+    total = _over(group, total.clone())
+    count = _over(group, total.new_tensor(float(rows)))
+    return torch.where(count > 0, centre.lerp(total / count.clamp(min=1), 1 - momentum), centre)
 
 
 def cross_entropy(target: Tensor, logits: Tensor, temperature: float) -> Tensor:

@@ -62,6 +62,10 @@ class Augmentation:
     mean: tuple[float, float, float] = IMAGENET[0]
     std: tuple[float, float, float] = IMAGENET[1]
 
+    def __post_init__(self) -> None:
+        if self.smalls < 1:
+            raise ValueError("at least one small view is needed")
+
     def kinds(self) -> tuple[Kind, Kind, Kind]:
         """The first large view, the second, a small one."""
         blurs = (1.0, 0.1, 0.5) if self.nominal_blur else (0.0, 0.9, 0.5)
