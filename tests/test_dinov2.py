@@ -144,6 +144,19 @@ def test_a_step_is_a_function_of_seed_step_and_samples() -> None:
     assert loss[0] == loss[1] and len({float(value) for value in loss}) == 3
 
 
+def test_mixed_precision_changes_little() -> None:
+    """Under autocast features and logits come in bfloat16; losses and targets are made in float32."""
+    method = tiny()
+    _, parts = method.step(pictures(), at())
+    with torch.autocast("cpu", torch.bfloat16):
+        mixed, mixed_parts = method.step(pictures(), at())
+    assert mixed.dtype == torch.float32
+    for name in ("dino", "ibot", "koleo"):
+        torch.testing.assert_close(mixed_parts[name], parts[name], rtol=0.1, atol=0.05)
+    mixed.backward()
+    assert all(torch.isfinite(p.grad).all() for group in method.param_groups() for p in group.params)
+
+
 def test_koleo_reaches_the_backbone_alone() -> None:
     method = tiny(replace(TINY, dino=0.0, ibot=0.0))
     method.step(pictures(), at())[0].backward()

@@ -119,16 +119,19 @@ def test_views_belong_to_their_sample() -> None:
     assert not torch.equal(a, b) and together.large.shape == (14, 3, 28, 28) and together.small.shape == (21, 3, 12, 12)
 
 
-def test_all_at_once_is_one_after_another() -> None:
-    """What a GPU does in one batch and a CPU picture by picture, on pictures of the same values."""
+def test_all_at_once_is_one_after_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a GPU does in batches and a CPU picture by picture, bit for bit but for the resampling (see test_pixels)."""
     how = MINI
-    draws = views(frames(1), WHOLE, torch.tensor([0]), 0, 0, how).small_draws
     many = draw(np.tile([[0, 0, 48, 40]], (30, 1)), np.arange(30), 0, 0, "view 1", how.kinds()[1], how)
     pictures = torch.rand(30, 3, 12, 12, generator=torch.Generator().manual_seed(0))
     at_once = recolour(pictures.clone(), many)
     for k in range(30):
         assert torch.equal(recolour(pictures[k : k + 1].clone(), many, k)[0], at_once[k])
-    assert len(draws.flip) == how.smalls
+    one_by_one = views(frames(5), WHOLE.repeat(5, 1), torch.arange(5), 0, 0, how)
+    for cache in (1, 5_000, 10**9):  # one picture at a time, two or more, all
+        monkeypatch.setattr("foveate.data.augment._CACHE", cache)
+        helpings = views(frames(5), WHOLE.repeat(5, 1), torch.arange(5), 0, 0, how)
+        assert torch.equal(helpings.large, one_by_one.large) and torch.equal(helpings.small, one_by_one.small)
 
 
 def test_order_of_the_changes() -> None:

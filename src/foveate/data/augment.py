@@ -22,6 +22,7 @@ from foveate.data import pixels
 from foveate.data.draws import uniform
 from foveate.models.folder import IMAGENET
 
+_CACHE = 150_000  # numbers
 _TRIES = 10
 _ASPECT = (3 / 4, 4 / 3)
 _SIGMA = (0.1, 2.0)
@@ -201,21 +202,23 @@ def joined(parts: list[Draws]) -> Draws:
 
 
 def make(frames: Tensor, draws: Draws, size: int, how: Augmentation) -> Tensor:
-    """Normalised views f32[V * B, 3, size, size] of u8[B, 3, H, W] as drawn.
-
-    On a CPU one after another, because a picture fits the cache and a batch does not; elsewhere all at once.
-    """
+    """Normalised views f32[V * B, 3, size, size] of u8[B, 3, H, W] as drawn."""
     count, pictures = len(draws.flip), len(frames)
     box, flip = torch.from_numpy(draws.box), torch.from_numpy(draws.flip)
     mean, std = (torch.tensor(values, device=frames.device).view(3, 1, 1) for values in (how.mean, how.std))
     out = torch.empty(count, 3, size, size, device=frames.device)
-    chunk = 1 if frames.device.type == "cpu" else pictures
-    for first in range(0, count, chunk):
-        rows = slice(first, first + chunk)
-        source = frames[first % pictures : first % pictures + chunk]
+    helping = _together(frames, size)
+    for first in (view + k for view in range(0, count, pictures) for k in range(0, pictures, helping)):
+        source = frames[first % pictures :][:helping]
+        rows = slice(first, first + len(source))
         made = recolour(pixels.cut(source, box[rows], flip[rows], size), draws, first)
         torch.div(made.sub_(mean), std, out=out[rows])
     return out
+
+
+def _together(frames: Tensor, size: int) -> int:
+    """How many pictures are made views of at once: as many as stay in a core's cache, elsewhere than on a CPU all."""
+    return max(1, _CACHE // (3 * size * size)) if frames.device.type == "cpu" else len(frames)
 
 
 def recolour(pictures: Tensor, draws: Draws, first: int = 0) -> Tensor:
