@@ -215,8 +215,11 @@ class Artefact:
             self.folder.mkdir(parents=True, exist_ok=True)
             self.mark()
         (self.folder / _DONE).unlink(missing_ok=True)
-        for aside in self.folder.rglob(".*.aside*"):  # left by a killed process
-            aside.unlink(missing_ok=True)
+        for aside in [*self.folder.rglob(".*.aside*")]:  # left by a killed process
+            if aside.is_dir():
+                shutil.rmtree(aside)
+            else:
+                aside.unlink(missing_ok=True)
 
     def begun(self) -> bool:
         """Whether parts of this very artefact lie there unfinished."""

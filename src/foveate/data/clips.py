@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
+_PICTURES = ("frames", "masks", "boxes")
+
 
 @dataclass(frozen=True, eq=False)
 class Clips:
@@ -32,21 +34,22 @@ class Clips:
         return len(self.index)
 
     def to(self, device: torch.device) -> Clips:
-        """The same on ``device``; from pinned memory without waiting for the copy."""
-        return self._each(lambda tensor: tensor.to(device, non_blocking=True))
+        """Frames, masks and boxes on ``device``, from pinned memory without waiting for the copy; the rest stays on the CPU, where
+        the draws that hang on it are made."""
+        return self._each(lambda tensor: tensor.to(device, non_blocking=True), _PICTURES)
 
     def pinned(self) -> Clips:
-        """The same in page-locked memory, from which a GPU copies by itself."""
-        return self._each(lambda tensor: tensor.pin_memory())
+        """With frames, masks and boxes in page-locked memory, from which a GPU copies by itself."""
+        return self._each(lambda tensor: tensor.pin_memory(), _PICTURES)
 
     def part(self, start: int, stop: int) -> Clips:
         """Items ``start .. stop - 1``."""
-        return self._each(lambda tensor: tensor[start:stop])
+        return self._each(lambda tensor: tensor[start:stop], tuple(self.tensors()))
 
     def tensors(self) -> dict[str, Tensor]:
         """By name, those that are there."""
         found = {field.name: getattr(self, field.name) for field in fields(self)}
         return {name: tensor for name, tensor in found.items() if tensor is not None}
 
-    def _each(self, change: Callable[[Tensor], Tensor]) -> Clips:
-        return replace(self, **{name: change(tensor) for name, tensor in self.tensors().items()})
+    def _each(self, change: Callable[[Tensor], Tensor], names: tuple[str, ...]) -> Clips:
+        return replace(self, **{name: change(tensor) for name, tensor in self.tensors().items() if name in names})

@@ -1,0 +1,58 @@
+"""The one optimiser: AdamW, one group of parameters for each pair of multipliers, gradients clipped part by part."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from foveate.methods.moment import Group
+from foveate.train.parallel import whole
+from foveate.train.settings import Training
+
+
+def adamw(groups: list[Group], training: Training) -> torch.optim.AdamW:
+    """AdamW over all groups; those with the same multipliers share one, because each costs launches of its own."""
+    shared: dict[tuple[float, float, int], list[nn.Parameter]] = {}
+    for group in groups:
+        shared.setdefault((group.lr, group.decay, group.frozen), []).extend(group.params)
+    given: list[dict[str, Any]] = [
+        {"params": params, "times": lr, "decay_times": decay, "frozen": frozen}
+        for (lr, decay, frozen), params in shared.items()
+    ]
+    params = [param for members in shared.values() for param in members]
+    if len({id(param) for param in params}) < len(params):
+        raise ValueError("a parameter stands in two groups")
+    fused = all(param.device.type == "cuda" for param in params)
+    return torch.optim.AdamW(given, lr=0.0, betas=training.betas, weight_decay=0.0, fused=fused)
+
+
+def set_rates(optimiser: torch.optim.AdamW, training: Training, step: int) -> tuple[float, float]:
+    """Learning rate and weight decay of a step, times each group's multipliers. A frozen group has rate 0, which in AdamW stops the decay,
+    too; its moments go on, as in the released code of DINOv2."""
+    lr, decay = training.lr.at(step, training.steps), training.decay.at(step, training.steps)
+    for group in optimiser.param_groups:
+        group["lr"] = 0.0 if step < group["frozen"] else lr * group["times"]
+        group["weight_decay"] = decay * group["decay_times"]
+    return lr, decay
+
+
+def clip(parts: dict[str, list[nn.Parameter]], limit: float | None) -> dict[str, Tensor]:
+    """Scale the gradients of each part down to the norm ``limit``; the norms before, f32[], by part. Never waits for the device."""
+    norms = {}
+    for part, params in parts.items():
+        grads = [param.grad for param in params if param.grad is not None]
+        norm = torch.nn.utils.get_total_norm(grads)
+        if limit is not None:
+            torch.nn.utils.clip_grads_with_norm_(params, limit, norm)
+        norms[part] = whole(norm).detach()
+    return norms
+
+
+def parts_of(groups: list[Group]) -> dict[str, list[nn.Parameter]]:
+    """The parameters of each part."""
+    parts: dict[str, list[nn.Parameter]] = {}
+    for group in groups:
+        parts.setdefault(group.part, []).extend(group.params)
+    return parts
