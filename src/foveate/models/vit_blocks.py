@@ -74,9 +74,11 @@ class Qkv(NamedTuple):
     values: Tensor
 
     def attention(self, first: int | None = None) -> Tensor:
-        """f32[B, heads, first, tokens]: what the first tokens (all: None; CLS alone: 1) pay to every token; rows add up to 1."""
-        queries, keys = self.queries[:, :, :first].float(), self.keys.float()
-        shares: Tensor = (queries @ keys.transpose(-1, -2) * queries.shape[-1] ** -0.5).softmax(-1)
+        """f32[B, heads, first, tokens]: what the first tokens (all: None; CLS alone: 1) pay to every token; rows add up to 1. In float32
+        also where the pass was in less."""
+        with torch.autocast(self.keys.device.type, enabled=False):
+            queries, keys = self.queries[:, :, :first].float(), self.keys.float()
+            shares: Tensor = (queries @ keys.transpose(-1, -2) * queries.shape[-1] ** -0.5).softmax(-1)
         return shares
 
 
