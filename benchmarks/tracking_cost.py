@@ -54,16 +54,15 @@ class Variant:
 
 VARIANTS = {
     "default": Variant(),
-    **{f"short_side-{n}": Variant(short_side=n) for n in (168, 224, 280, 420)},
+    **{f"short_side-{n}": Variant(short_side=n) for n in (126, 168, 280, 336, 420)},
     **{f"depth-{n}": Variant(depth=n / 12) for n in (6, 8, 10, 12)},
-    **{f"short_side-224-depth-{n}": Variant(short_side=224, depth=n / 12) for n in (6, 8, 10, 12)},
     **{f"stride-{n}": Variant(stride=n) for n in (1, 2, 8)},
     **{f"context-{n}": Variant(changes={"context": n}) for n in (1, 3, 14)},
     **{f"radius-{n}": Variant(changes={"radius": n}) for n in (6, 9, 18, 60)},
     **{f"topk-{n}": Variant(changes={"topk": n}) for n in (1, 3, 10)},
     **{f"temperature-{n}": Variant(changes={"temperature": n}) for n in (0.05, 0.2)},
 }
-"""The default is a short side of 336 and 9 of 12 blocks; a radius of 60 patches is the whole picture."""
+"""The default is a short side of 224 and 9 of 12 blocks; a radius of 60 patches is the whole picture."""
 
 
 def layers(backbone: Backbone, counts: set[int]) -> Iterator[dict[int, torch.Tensor]]:
@@ -169,8 +168,7 @@ def draw(cells: dict[str, dict[str, Any]]) -> None:
     plain = [c for c in cells.values() if not c["changes"] and c["stride"] == STRIDE]
     lines = (
         ("short side (pixels), 9 blocks", "short_side", "#0072B2", "o", [c for c in plain if c["blocks"] == 9]),
-        ("blocks, 336 pixels", "blocks", "#D55E00", "s", [c for c in plain if c["short_side"] == 336]),
-        ("blocks, 224 pixels", "blocks", "#009E73", "^", [c for c in plain if c["short_side"] == 224]),
+        ("blocks, 224 pixels", "blocks", "#D55E00", "s", [c for c in plain if c["short_side"] == 224]),
     )
     with style():
         figure = Figure(figsize=(6.4, 2.8))

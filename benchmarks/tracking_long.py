@@ -4,10 +4,9 @@ The composite (`composite.py`) of twelve different cycles of ten minutes, two fr
 RssAnon (memory of its own, without files mapped into it) of the process and its children is read; growth is the largest value after the
 first part was written less the value right after it (the largest of the ten seconds that follow). Asked is less than 64 MB.
 
-    FOVEATE_DATA=... python benchmarks/tracking_long.py [--subject hike] [--seed 1] [--minutes 120] [--short-side 168] --keep FOLDER
+    FOVEATE_DATA=... python benchmarks/tracking_long.py [--subject hike] [--seed 1] [--minutes 120] [--short-side 224] --keep FOLDER
 
-A folder that is kept is not made again; tracking goes on where it stood, but then says nothing of memory. The short side of 168 px (default
-of `track`: 336) is what a CPU manages in an hour.
+A folder that is kept is not made again; tracking goes on where it stood, but then says nothing of memory.
 """
 
 from __future__ import annotations
@@ -21,6 +20,8 @@ from typing import Any
 
 from cells import RESULTS, write_cell
 from composite_score import score, show
+
+from foveate.settings import TrackSettings
 
 ASKED_MB, EVERY, AFTER = 64, 0.5, 10.0
 
@@ -74,7 +75,7 @@ def main() -> None:
     parser.add_argument("--subject", default="hike")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--minutes", type=float, default=120)
-    parser.add_argument("--short-side", type=int, default=168)
+    parser.add_argument("--short-side", type=int, default=TrackSettings().short_side)
     parser.add_argument("--keep", type=Path, required=True, metavar="FOLDER")
     args = parser.parse_args()
     make = [sys.executable, str(Path(__file__).with_name("composite.py")), "--subject", args.subject, "--seed", str(args.seed)]

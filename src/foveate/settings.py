@@ -62,7 +62,7 @@ class TrackSettings(Settings):
     overlap: Literal["points_and_box", "box"] = "points_and_box"
     # Pixels of the square that `sam2` is shown; None: what it was trained with (1024). The cost grows with its area.
     image_size: int | None = Field(default=None, ge=64, multiple_of=32)
-    short_side: int = Field(default=336, ge=56)  # pixels of the view's short side that the tracker sees
+    short_side: int = Field(default=224, ge=56)  # pixels of the view's short side that the tracker sees
     context: int = Field(default=7, ge=1)  # recent frames compared with, beside the prompted one
     radius: int = Field(default=12, ge=1)  # patches a label may travel between compared frames
     topk: int = Field(default=5, ge=1)  # most similar patches that vote on a label
