@@ -27,6 +27,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from foveate.settings import TrackSettings
+from foveate.track.propagate.coat import Coat
 from foveate.track.propagate.gallery import Gallery
 from foveate.track.propagate.parts import hold_size, keep_connected, most_alike, of_its_size
 from foveate.track.propagate.watch import Watch
@@ -65,6 +66,7 @@ GROWN, CROWDED = 1.35, 1.1  # of its typical size: then something else may be pa
 WORN = 0.8  # with less its outline is not taken for its shape there
 SIMILAR = 0.35  # likeness beyond that to the background, as a share of what is typical, that makes a patch elsewhere one of a look-alike
 RIVAL = 0.25  # of its typical size: labels that lie elsewhere and make a look-alike
+SAME_COAT = 0.3  # of its typical size, that must have its colours for others to be strange
 RIVALRY = 10.0  # seconds for which it is expected to come close
 
 
@@ -150,18 +152,25 @@ class Propagator:
     centre: Tensor | None = None  # f32[D], mean token of the first prompted frame
     galleries: list[Gallery] = field(init=False)
     watches: list[Watch] = field(init=False)
+    coats: list[Coat] = field(init=False)
     outlines: list[Tensor | None] = field(init=False)  # of each subject, labels of the last sure frame in which it had its size
 
     def __post_init__(self) -> None:
         self.galleries = [Gallery() for _ in range(self.subjects)]
         self.watches = [Watch() for _ in range(self.subjects)]
+        self.coats = [Coat() for _ in range(self.subjects)]
         self.outlines = [None] * self.subjects
 
     def started(self, subject: int) -> bool:
         return any(memory.given[subject] for memory in self.prompted)
 
     def step(
-        self, tokens: Tensor, given: Mapping[int, Tensor] | None = None, absent: Collection[int] = (), time: float = 0.0
+        self,
+        tokens: Tensor,
+        given: Mapping[int, Tensor] | None = None,
+        absent: Collection[int] = (),
+        time: float = 0.0,
+        colours: Tensor | None = None,
     ) -> list[Found | None]:
         """Find every subject in the next frame.
 
@@ -170,6 +179,7 @@ class Propagator:
             given: subject -> f32[rows, columns], the share of each patch that a prompt says is the subject.
             absent: subjects that somebody says are not there; what was taken for them in recent frames is forgotten.
             time: of the frame, in seconds; they may go backwards.
+            colours: f32[rows * columns, 2] of its patches (``coat.colours``); without them look-alikes are not told by their coats.
 
         Returns:
             One Found per subject; None for those without a prompt so far.
@@ -185,7 +195,7 @@ class Propagator:
         found: list[Found | None] = [
             Found(given[s], float(given[s].max()), 1.0, 1.0, True)
             if s in given
-            else self._find(s, query, time)
+            else self._find(s, query, time, colours)
             if self.started(s) and s not in absent
             else None
             for s in range(self.subjects)
@@ -210,7 +220,7 @@ class Propagator:
             self.watches[subject].lost = True
         for subject, one in enumerate(found):
             if one is not None:
-                self._learn(subject, query, one, time)
+                self._learn(subject, query, one, time, colours)
         return found
 
     def cut(self) -> None:
@@ -219,7 +229,7 @@ class Propagator:
         for watch in self.watches:
             watch.lost = watch.cut = True
 
-    def _learn(self, subject: int, query: Tensor, found: Found, time: float) -> None:
+    def _learn(self, subject: int, query: Tensor, found: Found, time: float, colours: Tensor | None) -> None:
         """Note where the subject was seen, and, where that is sure, what it and the rest looked like."""
         from torch.nn import functional
 
@@ -241,6 +251,8 @@ class Propagator:
         if not contested or WORN * watch.size <= float(found.labels.sum()) <= CROWDED * watch.size:
             self.outlines[subject] = found.labels
         likeness, surplus = (float((value * labels).sum() / labels.sum()) for value in (own, own - other))
+        if colours is not None and not contested:
+            self.coats[subject].learn(query, colours, found.labels, labels >= INSIDE * found.peak)
         watch.saw(found.labels, likeness, surplus, time, whole=not contested)
         if not found.prompted:
             gallery.subject.learn(query[(labels >= INSIDE * found.peak) & (own > other) & (own > ALIKE * watch.likeness)])
@@ -254,7 +266,7 @@ class Propagator:
             keep |= {*own[:1], *own[-(PROMPTS - 1) :]}
         return [memory for i, memory in enumerate(prompted) if i in keep]
 
-    def _find(self, subject: int, query: Tensor, time: float) -> Found:
+    def _find(self, subject: int, query: Tensor, time: float, colours: Tensor | None) -> Found:
         import torch
         from torch.nn import functional
 
@@ -288,6 +300,18 @@ class Propagator:
         labels = labels * (1 - late + late * functional.max_pool2d(core, 3, 1, 1).flatten())
         grid = labels.view(self.rows, self.columns)
         contested = abs(time - watch.rival) < RIVALRY
+        alike = (own > ALIKE * watch.likeness) & (own - other > SIMILAR * watch.surplus)
+        coat, off, alike = self.coats[subject], None, alike.view_as(grid)
+        if colours is not None and coat.known:
+            off = coat.off(query, colours, torch.maximum(grid, peak * alike))
+            if coat.telling:
+                nearer = coat.nearer(off)
+                theirs = (alike | (grid > 0.3 * peak)) & (nearer > 0.6)
+                if float(theirs.sum()) > RIVAL * watch.size and abs(time - watch.time) < RIVALRY:
+                    watch.rival, contested = time, True
+                    coat.meet(off, theirs)
+                if contested:
+                    grid = torch.maximum(grid, peak * (alike & (nearer < 0.3))) * ((0.7 - nearer) / 0.4).clamp(0, 1)
         if before is None:
             grid = most_alike(grid, own - other, 0.3 * peak)
         else:
@@ -299,10 +323,11 @@ class Propagator:
                 if contested:
                     grown = torch.zeros_like(grid)
                 grid = grid * torch.maximum(shape, grown.clamp(1 - late, 1))
-        alike = (own > ALIKE * watch.likeness) & (own - other > SIMILAR * watch.surplus)
-        apart = functional.max_pool2d(grid[None], 3, 1, 1).flatten() < 0.3 * peak
-        if float((alike & apart).sum()) > RIVAL * watch.size:
+        apart = alike & (functional.max_pool2d(grid[None], 3, 1, 1)[0] < 0.3 * peak)
+        if float(apart.sum()) > RIVAL * watch.size:
             watch.rival = time
+            if off is not None and not coat.telling:
+                coat.meet(off, apart)
         weight = grid.flatten()
         likeness = float((own * weight).sum() / weight.sum().clamp(min=1e-6)) / max(watch.likeness, 1e-6)
         likeness = min(1.0, max(0.0, likeness))
@@ -348,6 +373,7 @@ class Propagator:
         other = replace(self)
         other.prompted, other.recent, other.centre = self.prompted, deque([self.recent[-1]]), self.centre
         other.galleries = [gallery.copy() for gallery in self.galleries]
+        other.coats = [coat.copy() for coat in self.coats]
         other.outlines = list(self.outlines)
         other.watches = [replace(watch, down=-watch.down, right=-watch.right) for watch in self.watches]
         return other
@@ -366,6 +392,7 @@ class Propagator:
                 out[f"{kind}.{i:03d}.flags"] = torch.tensor([memory.known, memory.given])
         for i, (gallery, watch) in enumerate(zip(self.galleries, self.watches, strict=True)):
             out |= {f"gallery.{i:03d}.{name}": value for name, value in gallery.state().items()}
+            out |= {f"coat.{i:03d}.{name}": value for name, value in self.coats[i].state().items()}
             out[f"watch.{i:03d}"] = watch.state()
             if (outline := self.outlines[i]) is not None:
                 out[f"outline.{i:03d}"] = outline.contiguous()
@@ -388,6 +415,7 @@ class Propagator:
             if f"{own}kept" in state:
                 gallery.restore({name.removeprefix(own): value for name, value in state.items() if name.startswith(own)})
                 self.watches[i] = Watch.restored(state[f"watch.{i:03d}"])
+                self.coats[i].restore({n.removeprefix(f"coat.{i:03d}."): v for n, v in state.items() if n.startswith(f"coat.{i:03d}.")})
                 self.outlines[i] = state.get(f"outline.{i:03d}")
 
 
