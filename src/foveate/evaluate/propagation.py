@@ -10,7 +10,8 @@ import numpy as np
 from foveate import masks
 from foveate.evaluate.davis import VOID, Labels
 from foveate.settings import TrackSettings, View
-from foveate.track.pixels import Picture, to_mask, upsample
+from foveate.track.pixels import Picture, brightened, to_mask, upsample
+from foveate.track.propagate.coat import colours
 from foveate.track.propagate.propagator import Propagator
 from foveate.track.scene import cut
 
@@ -30,7 +31,8 @@ def embedded(pictures: Iterable[Picture], short_side: int, backbone: Backbone) -
         height, width = picture.shape[:2]
         zoom = short_side / min(height, width) / backbone.patch
         rows, columns = (max(1, round(side * zoom)) for side in (height, width))
-        small = cut(picture, View(x=0, y=0, w=width, h=height), rows * backbone.patch, columns * backbone.patch)
+        view = View(x=0, y=0, w=width, h=height)
+        small = brightened(cut(picture, view, rows * backbone.patch, columns * backbone.patch))
         yield small, backbone.patch_tokens(torch.from_numpy(small.copy()).permute(2, 0, 1)[None], dtype=torch.float16)[0].cpu()
 
 
@@ -55,11 +57,13 @@ def follow(
             rows, columns = tokens.shape[:2]
             tracker = Propagator(settings, rows, columns, len(objects))
             given = {k: torch.from_numpy(masks.coverage(first == one, rows, columns)) for k, one in enumerate(objects)}
-            tracker.step(tokens, given, time=0.0)
+            tracker.step(tokens, given, time=0.0, colours=colours(small, rows, columns))
             yield np.where(first == VOID, 0, first).astype(np.uint8)
             continue
         labels, best = np.zeros((height, width), np.uint8), np.zeros((height, width), np.float32)
-        for one, found in zip(objects, tracker.step(tokens, time=number * interval), strict=True):
+        for one, found in zip(
+            objects, tracker.step(tokens, time=number * interval, colours=colours(small, rows, columns)), strict=True
+        ):
             assert found is not None  # every object has its prompt
             soft = (found.labels / found.peak).clamp(max=1).numpy()
             mask = to_mask(soft, small, height, width)

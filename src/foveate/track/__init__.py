@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from foveate.track.propagate.passes import Start
     from foveate.track.scene import Scene
 
-VERSION = 10
+VERSION = 11
 
 
 @remembered

@@ -13,7 +13,17 @@ Picture = NDArray[np.uint8]
 RADIUS = 10  # pixels of the tracker's picture: about 0.7 of a patch, how far an edge may lie from where the labels put it
 WIDE = 2 * RADIUS  # window of the second look, in which the colours of subject and scene are told apart more surely
 LEVEL = 0.45  # where the outline is drawn then; below one half, because a wide window wears convex outlines off
+LIT, GAIN = 0.25, 4.0  # mean of a picture, of 1, below which it is dark; most that its values are multiplied by
 EPSILON = 1e-4  # variance of colour (0..1) below which a place counts as flat
+
+
+def brightened(picture: Picture) -> Picture:
+    """A dark picture uint8[H, W, 3], its values times what makes their mean ``LIT``, at most by ``GAIN``; any other as it is.
+
+    Where the colours of a dark picture lie close together, neither the backbone nor the outline tells things apart.
+    """
+    gain = min(GAIN, LIT / max(float(picture.mean()) / 255, 1e-6))
+    return picture if gain <= 1 else np.clip(picture * np.float32(gain) + 0.5, 0, 255).astype(np.uint8)
 
 
 def guided_filter(picture: Picture, values: Floats, radius: int = RADIUS, epsilon: float = EPSILON) -> Floats:

@@ -1,9 +1,10 @@
 """The coat of a subject: the colours of its patches, by which it is told from another of its shape that stands beside it.
 
-Tokens hardly change with colour, which is why an animal is followed from day into night, and why one that differs in its coat alone is taken
-in when it comes close. Colours change with the light, so they are compared with those of the last frames in which nothing like the subject
-was near, patch by patch: a patch is expected to have the colour of the patches of the coat that its token is most like. How far the subject
-itself usually is from that says how far another one has to be; an animal whose own colours vary gains nothing by this, and loses nothing.
+Tokens hardly change with colour, which is why an animal is followed from day into night, and why one that differs in its coat alone is
+taken in when it comes close. Colours change with the light, so they are compared with those of the last frames in which nothing like the
+subject was near, patch by patch: a patch is expected to have the colour of the patches of the coat that its token is most like. By how much
+those of a look-alike are off is learned while it stands apart, and where the two touch a patch belongs to whom it is nearer. One that has
+the subject's colours cannot be told like this.
 """
 
 from __future__ import annotations
@@ -83,6 +84,10 @@ class Coat:
         """f32[rows, columns]: 0 where a patch has this coat, 1 where it has the look-alike's, which must be `telling`."""
         assert self.other is not None
         return off @ self.other / float(self.other @ self.other)
+
+    def own(self, off: Tensor) -> Tensor:
+        """f32[rows, columns] in 0..1: how far each patch has this coat and not the look-alike's, which must be `telling`."""
+        return ((0.7 - self.nearer(off)) / 0.4).clamp(0, 1)
 
     def meet(self, off: Tensor, whose: Tensor) -> None:
         """Learn the other coat from the patches ``whose`` bool[rows, columns] of a look-alike."""

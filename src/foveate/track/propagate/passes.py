@@ -27,8 +27,9 @@ from foveate.track import seeds
 from foveate.track.auto import find_start
 from foveate.track.events import Event
 from foveate.track.ladder import Ladder
-from foveate.track.pixels import to_mask
+from foveate.track.pixels import brightened, to_mask
 from foveate.track.prompts import FOLDER, TABLE, Prompt, read_mask
+from foveate.track.propagate.coat import colours
 from foveate.track.propagate.glances import Glances, asked
 from foveate.track.propagate.propagator import DEPTH, Found, Propagator
 from foveate.track.scene import Picture, Row, Scene, cut, grid_of
@@ -257,7 +258,8 @@ class Sweep:
                     if seen.dropped and not prompted:
                         continue
                     rows, columns = self.grid(view)
-                    small[name][frame] = cut(picture, view, rows * self.backbone.patch, columns * self.backbone.patch)
+                    shown = cut(picture, view, rows * self.backbone.patch, columns * self.backbone.patch)
+                    small[name][frame] = brightened(shown)
                     if prompted:
                         whole[name, frame] = cut(picture, view, view.h, view.w)
         self.seen = {name: self._embed(name, small[name]) for name in active}
@@ -278,7 +280,8 @@ class Sweep:
                 away = {s for s, start in here.items() if start.kind == "absent"}
                 drawn, doubts = self._drawn({s: start for s, start in here.items() if s not in away}, whole)
                 given = {s: torch.from_numpy(coverage(mask, *self.grid(view))) for s, mask in drawn.items()}
-                found = self.trackers[name].step(tokens, given, away, float(self.scene.clock.time[frame]))
+                time, coat = float(self.scene.clock.time[frame]), colours(picture, *self.grid(view))
+                found = self.trackers[name].step(tokens, given, away, time, coat)
                 for subject, one in enumerate(found):
                     row = self._row(name, view, subject, frame, one, picture, drawn.get(subject))
                     ladder = self.ladders[name, subject]
@@ -301,7 +304,8 @@ class Sweep:
             run = self._again(name, frames[max(0, stop - BEFORE) : stop])
             for frame in sorted(run, reverse=True):
                 tokens, picture = run[frame]
-                found = tracker.step(tokens, time=float(self.scene.clock.time[frame]))[subject]
+                time, coat = float(self.scene.clock.time[frame]), colours(picture, *self.grid(view))
+                found = tracker.step(tokens, time=time, colours=coat)[subject]
                 sure = found if found is not None and found.sure else None
                 yield self._row(name, view, subject, frame, sure, picture, None)
 
@@ -311,7 +315,9 @@ class Sweep:
         if all(frame in held for frame in frames):
             return {frame: held[frame] for frame in frames}
         view, size = self.scene.views[name], [side * self.backbone.patch for side in self.grid(self.scene.views[name])]
-        pictures = {f: cut(picture, view, *size) for f, picture in self.scene.pictures(frames) if picture is not None}
+        pictures = {
+            f: brightened(cut(picture, view, *size)) for f, picture in self.scene.pictures(frames) if picture is not None
+        }
         return self._tokens(pictures) if pictures else {}
 
     def _tokens(self, pictures: Mapping[int, Picture]) -> dict[int, tuple[Tensor, Picture]]:

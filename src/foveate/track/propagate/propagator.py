@@ -12,8 +12,10 @@ similar patches in the prompted frame and in the last few frames, weighted exp(c
   next frame's labels, and a small or fast subject melts away;
 * where a subject is smaller than a patch the threshold follows its peak.
 
+* pictures that are darker than usual are brightened first (``brightened``), for the backbone has seen few of them;
 * a gallery of looks (``gallery.py``) votes beside the prompted frames and says whether what was found still is the subject. Where it is
-  not, the subject counts as lost; then the whole view is searched, and only what is clearly like the gallery is accepted.
+  not, the subject counts as lost; then the whole view is searched, and only what is clearly like the gallery is accepted;
+* something that is like it beside it is told by its coat (``coat.py``).
 
 Memory is constant: four prompted frames (the first and the three newest), ``context`` recent ones and the gallery. Everything here works
 on arrays of tokens and knows nothing of videos.
@@ -66,7 +68,6 @@ GROWN, CROWDED = 1.35, 1.1  # of its typical size: then something else may be pa
 WORN = 0.8  # with less its outline is not taken for its shape there
 SIMILAR = 0.35  # likeness beyond that to the background, as a share of what is typical, that makes a patch elsewhere one of a look-alike
 RIVAL = 0.25  # of its typical size: labels that lie elsewhere and make a look-alike
-SAME_COAT = 0.3  # of its typical size, that must have its colours for others to be strange
 RIVALRY = 10.0  # seconds for which it is expected to come close
 
 
@@ -226,6 +227,7 @@ class Propagator:
     def cut(self) -> None:
         """The next frame belongs to another shot: what the recent frames say about places is of no use there."""
         self.recent.clear()
+        self.coats = [Coat() for _ in range(self.subjects)]  # it may be lit in another way
         for watch in self.watches:
             watch.lost = watch.cut = True
 
@@ -300,18 +302,17 @@ class Propagator:
         labels = labels * (1 - late + late * functional.max_pool2d(core, 3, 1, 1).flatten())
         grid = labels.view(self.rows, self.columns)
         contested = abs(time - watch.rival) < RIVALRY
-        alike = (own > ALIKE * watch.likeness) & (own - other > SIMILAR * watch.surplus)
-        coat, off, alike = self.coats[subject], None, alike.view_as(grid)
+        alike = ((own > ALIKE * watch.likeness) & (own - other > SIMILAR * watch.surplus)).view_as(grid)
+        coat, off = self.coats[subject], None
         if colours is not None and coat.known:
             off = coat.off(query, colours, torch.maximum(grid, peak * alike))
             if coat.telling:
-                nearer = coat.nearer(off)
-                theirs = (alike | (grid > 0.3 * peak)) & (nearer > 0.6)
+                theirs = (alike | (grid > 0.3 * peak)) & (coat.nearer(off) > 0.6)
                 if float(theirs.sum()) > RIVAL * watch.size and abs(time - watch.time) < RIVALRY:
                     watch.rival, contested = time, True
                     coat.meet(off, theirs)
                 if contested:
-                    grid = torch.maximum(grid, peak * (alike & (nearer < 0.3))) * ((0.7 - nearer) / 0.4).clamp(0, 1)
+                    grid = torch.maximum(grid, peak * (alike & (coat.nearer(off) < 0.3))) * coat.own(off)
         if before is None:
             grid = most_alike(grid, own - other, 0.3 * peak)
         else:
@@ -415,7 +416,10 @@ class Propagator:
             if f"{own}kept" in state:
                 gallery.restore({name.removeprefix(own): value for name, value in state.items() if name.startswith(own)})
                 self.watches[i] = Watch.restored(state[f"watch.{i:03d}"])
-                self.coats[i].restore({n.removeprefix(f"coat.{i:03d}."): v for n, v in state.items() if n.startswith(f"coat.{i:03d}.")})
+                coat = f"coat.{i:03d}."
+                self.coats[i].restore(
+                    {name.removeprefix(coat): value for name, value in state.items() if name.startswith(coat)}
+                )
                 self.outlines[i] = state.get(f"outline.{i:03d}")
 
 
