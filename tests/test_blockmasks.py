@@ -51,7 +51,7 @@ def test_shapes_are_those_of_the_released_generator(golden: dict[str, float]) ->
     masks = np.zeros((1500, 16, 16), dtype=bool)
     rng = np.random.default_rng(7)
     for mask in masks:
-        _fill(mask, int(golden["target"]), rng)
+        _fill(mask, int(golden["target"]), rng, np.zeros((16, 16), dtype=np.float32), 0.0)
     hidden = masks.sum((1, 2))
     assert hidden.max() <= golden["most"]
     border = (masks[:, 1:] != masks[:, :-1]).sum((1, 2)) + (masks[:, :, 1:] != masks[:, :, :-1]).sum((1, 2))

@@ -101,17 +101,21 @@ class Views:
 
     Attributes:
         large: f32[2B, 3, S, S], normalised.
+        taught: the same for the teacher; another tensor only where the student sees other backgrounds.
         small: f32[V * B, 3, s, s].
         large_draws, small_draws: how they were made, in the same order.
     """
 
     large: Tensor
+    taught: Tensor
     small: Tensor
     large_draws: Draws
     small_draws: Draws
 
 
-def views(frames: Tensor, valid: Tensor, index: Tensor, seed: int, step: int, how: Augmentation) -> Views:
+def views(
+    frames: Tensor, valid: Tensor, index: Tensor, seed: int, step: int, how: Augmentation, changed: Tensor | None = None
+) -> Views:
     """All views of a batch.
 
     Args:
@@ -121,6 +125,7 @@ def views(frames: Tensor, valid: Tensor, index: Tensor, seed: int, step: int, ho
         seed: of the run.
         step: of the run.
         how: what to do.
+        changed: what the student sees in place of ``frames``; the same shape.
     """
     first, second, small = how.kinds()
     content, number = whole_pixels(valid, *frames.shape[-2:]), index.cpu().numpy()
@@ -129,12 +134,10 @@ def views(frames: Tensor, valid: Tensor, index: Tensor, seed: int, step: int, ho
         for v, kind in enumerate((first, second, *(small,) * how.smalls))
     ]
     large_draws, small_draws = joined(drawn[:2]), joined(drawn[2:])
-    return Views(
-        make(frames, large_draws, how.large, how),
-        make(frames, small_draws, how.small, how),
-        large_draws,
-        small_draws,
-    )
+    taught = make(frames, large_draws, how.large, how)
+    seen = frames if changed is None else changed
+    large = taught if changed is None else make(changed, large_draws, how.large, how)
+    return Views(large, taught, make(seen, small_draws, how.small, how), large_draws, small_draws)
 
 
 def whole_pixels(valid: Tensor, height: int, width: int) -> NDArray[np.int64]:

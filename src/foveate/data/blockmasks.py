@@ -22,13 +22,22 @@ class BlockMasks:
     Attributes:
         share: of the crops of a batch that are masked at all.
         ratio: least and most of a masked crop's patches.
+        subject: share of blocks that are placed on the subject, each place as likely as it covers of it. Not published.
     """
 
     share: float = 0.5
     ratio: tuple[float, float] = (0.1, 0.5)
+    subject: float = 0.0
 
     def draw(
-        self, positions: NDArray[np.int64], crops: int, rows: int, columns: int, seed: int, step: int
+        self,
+        positions: NDArray[np.int64],
+        crops: int,
+        rows: int,
+        columns: int,
+        seed: int,
+        step: int,
+        shares: NDArray[np.float32] | None = None,
     ) -> NDArray[np.bool_]:
         """Masks of some crops of a batch.
 
@@ -42,6 +51,7 @@ class BlockMasks:
             columns: of the patch grid.
             seed: of the run.
             step: of the run.
+            shares: f32 ``[n, rows * columns]``, how much of each patch is subject; None: blocks are placed anywhere.
 
         Returns:
             bool ``[n, rows * columns]``, true where hidden. A mask may have a few patches fewer than its target, and never more.
@@ -54,13 +64,15 @@ class BlockMasks:
         targets = np.zeros(crops, dtype=np.int64)
         targets[order[:masked]] = (rows * columns * ratios).astype(np.int64)
         out = np.zeros((len(positions), rows, columns), dtype=bool)
-        for mask, position in zip(out, positions.tolist(), strict=True):
+        nowhere = np.zeros(out.shape, dtype=np.float32)
+        subjects = nowhere if shares is None else shares.reshape(out.shape)
+        for mask, position, subject in zip(out, positions.tolist(), subjects, strict=True):
             if targets[position]:
-                _fill(mask, int(targets[position]), np.random.default_rng((seed, step, position)))
+                _fill(mask, int(targets[position]), np.random.default_rng((seed, step, position)), subject, self.subject)
         return out.reshape(len(positions), -1)
 
 
-def _fill(mask: NDArray[np.bool_], target: int, rng: np.random.Generator) -> None:
+def _fill(mask: NDArray[np.bool_], target: int, rng: np.random.Generator, subject: NDArray[np.float32], often: float) -> None:
     """Hide blocks until ``target`` patches are hidden, or ten tries in a row find none that fits into what is left.
 
     A block is at most half the grid, whatever the target: so the released training code sets it.
@@ -76,6 +88,8 @@ def _fill(mask: NDArray[np.bool_], target: int, rng: np.random.Generator) -> Non
             if w >= columns or h >= rows:
                 continue
             top, start = int(u[2] * (rows - h + 1)), int(u[3] * (columns - w + 1))
+            if often and rng.random() < often:
+                top, start = _on(subject, h, w, u[2]) or (top, start)
             block = mask[top : top + h, start : start + w]
             new = h * w - int(block.sum())
             if 0 < new <= left:
@@ -84,3 +98,15 @@ def _fill(mask: NDArray[np.bool_], target: int, rng: np.random.Generator) -> Non
                 break
         else:
             return
+
+
+def _on(subject: NDArray[np.float32], h: int, w: int, u: float) -> tuple[int, int] | None:
+    """A place for a block by how much of the subject it covers; None where there is none. ``u`` is uniform in 0..1."""
+    sums = np.pad(subject.astype(np.float64), ((1, 0), (1, 0))).cumsum(0).cumsum(1)
+    covered = (sums[h:, w:] - sums[:-h, w:] - sums[h:, :-w] + sums[:-h, :-w]).clip(0)
+    total = covered.ravel().cumsum()
+    if total[-1] < 1e-3:
+        return None
+    place = int(np.searchsorted(total, u * total[-1], side="right"))
+    top, start = divmod(min(place, covered.size - 1), covered.shape[1])
+    return top, start

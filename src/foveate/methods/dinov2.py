@@ -19,11 +19,13 @@ from typing import TYPE_CHECKING, Literal, TypeVar
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from foveate import losses
-from foveate.data.augment import Augmentation, views
+from foveate.data.augment import Augmentation, Views, views
 from foveate.data.blockmasks import BlockMasks
+from foveate.data.subject import Background, changed, patch_shares, subject_mean
 from foveate.methods.moment import Group, Moment
 from foveate.models.heads import DinoHead
 from foveate.models.vit import Vit
@@ -60,6 +62,12 @@ class Dinov2Config:
     layer_decay: float = 0.9  # learning rate of a block against that of the next
     patch_embed_lr: float = 0.2  # of the patch embedding, in addition
     last_layer_frozen: int = 400  # steps
+    # Not published: fewer numbers to train on little data, and the mask as more than a place to crop.
+    frozen_blocks: int = 0  # first blocks that stay as they are, with the embeddings and tokens before them
+    background: Background = "keep"  # of what the student sees
+    target: Literal["cls", "subject"] = (
+        "cls"  # what the teacher says of a view: its CLS token, or the mean of the subject's patches
+    )
 
 
 class Dinov2(nn.Module):
@@ -84,6 +92,8 @@ class Dinov2(nn.Module):
                 )
         self.config = config
         self.student, width = vit, vit.config.width
+        if config.frozen_blocks:
+            _freeze(vit, config.frozen_blocks)
         self.head = DinoHead(width, config.prototypes, config.hidden, config.bottleneck)
         self.patch_head = None if config.tied else DinoHead(width, config.prototypes, config.hidden, config.bottleneck)
         self.teacher = _still(self.student)
@@ -119,7 +129,7 @@ class Dinov2(nn.Module):
             the teacher's targets of views, and the number of prototypes that are the likeliest of one.
 
         Raises:
-            FoveateError: KoLeo has no second sample to look at.
+            FoveateError: KoLeo has no second sample to look at, or a switch that looks at the subject finds no masks.
         """
         config, group = self.config, _group()
         count, device = len(batch), batch.frames.device
@@ -129,12 +139,13 @@ class Dinov2(nn.Module):
             raise FoveateError(
                 "KoLeo looks for neighbours, and the batch is one picture", remedy="take larger batches, or koleo 0"
             )
-        seen = views(batch.frames[:, 0, 0], batch.valid, batch.index, at.seed, at.step, config.views)
-        masked = self._masked(batch.index.cpu().numpy(), at)
+        seen, shares = self._seen(batch, at)
+        masked = self._masked(batch.index.cpu().numpy(), at, shares)
         hidden = torch.from_numpy(np.flatnonzero(masked)).to(device, non_blocking=True)  # counted on the host: nothing waits
         weights = losses.patch_weights(torch.from_numpy(masked)).to(device, non_blocking=True)
         with torch.no_grad():
-            of_views, of_patches = self._targets(seen.large, hidden, config.teacher_temperature.at(at.step, at.steps), group)
+            temperature = config.teacher_temperature.at(at.step, at.steps)
+            of_views, of_patches = self._targets(seen.taught, hidden, shares, temperature, group)
             of_views = of_views.view(2, count, -1)
         mask = torch.from_numpy(masked).to(device, non_blocking=True)
         student = self.student.many([seen.large, seen.small], [mask, None])
@@ -155,18 +166,42 @@ class Dinov2(nn.Module):
         parts["prototypes"] = loss.new_zeros(config.prototypes).index_fill(0, of_views.argmax(-1).flatten(), 1.0).sum()
         return loss, {name: value.detach() for name, value in parts.items()}
 
-    def _masked(
-        self, index: np.ndarray[tuple[int], np.dtype[np.int64]], at: Moment
-    ) -> np.ndarray[tuple[int, int], np.dtype[np.bool_]]:
-        """bool ``[2B, P]`` of the samples' large views."""
-        grid, place = self.config.views.large // self.student.config.patch, index % at.batch
-        return self.config.masks.draw(np.concatenate([place, at.batch + place]), 2 * at.batch, grid, grid, at.seed, at.step)
+    def _seen(self, batch: Clips, at: Moment) -> tuple[Views, Tensor | None]:
+        """The views, and f32[2B, P] how much of each patch of the large ones is subject, where that is asked for."""
+        config, frames = self.config, batch.frames[:, 0, 0]
+        looks = config.masks.subject > 0 or config.target == "subject"
+        if config.background == "keep" and not looks:
+            return views(frames, batch.valid, batch.index, at.seed, at.step, config.views), None
+        if batch.masks is None:
+            raise FoveateError(
+                "this training looks at the subject, and the pictures have no masks",
+                remedy="train on crops of tracked subjects; or keep backgrounds, masks.subject 0 and target cls",
+            )
+        masks, other = batch.masks[:, 0, 0], None
+        if config.background != "keep":
+            other = changed(frames, masks, batch.valid, batch.index, at.seed, at.step, config.background)
+        seen = views(frames, batch.valid, batch.index, at.seed, at.step, config.views, other)
+        return seen, patch_shares(masks, seen.large_draws, self._grid()) if looks else None
 
-    def _targets(self, large: Tensor, hidden: Tensor, temperature: float, group: ProcessGroup | None) -> tuple[Tensor, Tensor]:
+    def _grid(self) -> int:
+        return self.config.views.large // self.student.config.patch
+
+    def _masked(self, index: NDArray[np.int64], at: Moment, shares: Tensor | None) -> NDArray[np.bool_]:
+        """bool ``[2B, P]`` of the samples' large views."""
+        grid, place = self._grid(), index % at.batch
+        positions = np.concatenate([place, at.batch + place])
+        subject = shares.cpu().numpy() if shares is not None and self.config.masks.subject else None
+        return self.config.masks.draw(positions, 2 * at.batch, grid, grid, at.seed, at.step, subject)
+
+    def _targets(
+        self, large: Tensor, hidden: Tensor, shares: Tensor | None, temperature: float, group: ProcessGroup | None
+    ) -> tuple[Tensor, Tensor]:
         """f32[2B, K] of views and f32[M, K] of hidden patches."""
         seen = self.teacher(large)
-        patches = seen.patches.flatten(0, 1)[hidden]
-        of_views, _, of_patches = _logits(self.teacher_head, self.teacher_patch_head, seen.cls, seen.cls[:0], patches)
+        whole, patches = seen.cls, seen.patches.flatten(0, 1)[hidden]
+        if self.config.target == "subject" and shares is not None:
+            whole = subject_mean(seen.patches, shares, seen.cls)
+        of_views, _, of_patches = _logits(self.teacher_head, self.teacher_patch_head, whole, whole[:0], patches)
         if self.config.centring == "sinkhorn":
             return losses.sinkhorn(of_views, temperature, _ROUNDS, group), losses.sinkhorn(
                 of_patches, temperature, _ROUNDS, group
@@ -212,6 +247,13 @@ class Dinov2(nn.Module):
 def _still(module: Kind) -> Kind:
     """A copy that gradients do not reach."""
     return copy.deepcopy(module).requires_grad_(False)
+
+
+def _freeze(vit: Vit, blocks: int) -> None:
+    """Leave the first ``blocks`` blocks, and what comes before them, as they are."""
+    for name, value in vit.named_parameters():
+        part = name.split(".")
+        value.requires_grad_(int(part[1]) >= blocks if part[0] == "blocks" else part[0] == "norm")
 
 
 def _logits(head: nn.Module, patch_head: nn.Module | None, large: Tensor, small: Tensor, patches: Tensor) -> tuple[Tensor, ...]:
