@@ -17,6 +17,7 @@ from foveate.data.draws import uniform
 
 Background: TypeAlias = Literal["keep", "blur", "swap"]
 _SHARE = 0.5  # of the pictures that are changed: a backbone that is used on real backgrounds has to see some
+_NEAR = 3  # pixels around a subject that are not background either: masks are seldom exact
 _CELL = 8  # pixels: the background is blurred on a grid of such cells
 _PASSES = 3  # of a mean over 3 x 3 cells
 
@@ -54,7 +55,8 @@ def changed(
     giver[order] = np.roll(order, -1)
     source = rows if background == "blur" else giver[rows]
     there, here = (torch.from_numpy(numbers).to(frames.device) for numbers in (source, rows))
-    known = _content(valid, frames)[there] & ~masks[there]
+    near = functional.max_pool2d(masks[there].float().unsqueeze(1), 2 * _NEAR + 1, 1, _NEAR).squeeze(1) > 0
+    known = _content(valid, frames)[there] & ~near
     behind = _blurred(frames[there].float(), known.unsqueeze(1).float())
     if background == "swap":
         behind = torch.where(known.unsqueeze(1), frames[there].float(), behind)
