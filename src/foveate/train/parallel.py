@@ -5,6 +5,7 @@ Without ``torchrun`` there is one process, and everything here does nothing.
 
 from __future__ import annotations
 
+import inspect
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -101,8 +102,10 @@ def wrapped(method: nn.Module, machine: Machine, world: World) -> nn.Module:
         return stepping
     from torch.nn.parallel import DistributedDataParallel
 
-    # Buffers (centres, queues) are made alike by the method, from the whole batch.
-    return DistributedDataParallel(stepping, broadcast_buffers=False, gradient_as_bucket_view=True)
+    # Buffers (centres, queues) are made alike by the method, from the whole batch. PyTorch 2.13 gave the argument another name.
+    renamed = "forward_sync_buffers" in inspect.signature(DistributedDataParallel).parameters
+    not_copied: dict[str, Any] = {"forward_sync_buffers" if renamed else "broadcast_buffers": False}
+    return DistributedDataParallel(stepping, gradient_as_bucket_view=True, **not_copied)
 
 
 def _recomputed(forward: Any, *values: Any) -> Any:
