@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,14 +15,16 @@ import pytest
 import foveate.api as fv
 from foveate import masks, timeline, track
 from foveate.cli import main
+from foveate.exchange.sheet import Sighting
 from foveate.project import Project
-from foveate.schema import FoveateError
+from foveate.schema import FoveateError, State
 from foveate.settings import View
 from foveate.store import Artefact
+from foveate.timeline import Analysed
 from foveate.track import events
 from foveate.track.external.imports import add_import, load_imports, remove_imports
-from foveate.track.external.placing import ellipse
-from tests.tracked import FPS, HEIGHT, WIDTH, animal, make_project, overlap, rows
+from foveate.track.external.placing import Trail, ellipse, placed
+from tests.tracked import FPS, HEIGHT, WIDTH, animal, make_project, overlap, picture, rows
 from tests.videos import make_video
 
 FRAMES = 40
@@ -465,3 +468,29 @@ def test_an_ellipse_fills_its_box_and_is_never_empty() -> None:
     mask = ellipse(view, (10.0, 5.0, 30.0, 20.0))
     assert masks.box(mask) == (10, 5, 30, 20) and abs(mask.sum() / 600 - np.pi / 4) < 0.02
     assert ellipse(view, (59.6, 39.6, 0.2, 0.2)).sum() == 1
+
+
+def test_cuts_are_found_and_nothing_moves_across_one(tmp_path: Path) -> None:
+    other = np.random.default_rng(3).integers(0, 255, (14, 21, 3)).repeat(8, 0).repeat(8, 1).astype(np.uint8)
+    make_video(tmp_path / "v.mp4", [*(picture(k) for k in range(10)), *[other] * 10], fps=FPS, crf=12)
+    path = via(tmp_path / "v_tracks.csv", {"v": dict.fromkeys((0, 4, 8, 12, 16), (20.0, 20.0, 10.0, 10.0))})
+    for cuts, between in (("picture", "lost"), ("none", "interpolated")):
+        project = make_project(tmp_path, 20, method="motion", cuts=cuts)
+        add_import(project, [path])
+        made = tracked(project)
+        assert events.cuts(made, "full").tolist() == ([10] if cuts == "picture" else [])
+        assert states(made)[9:12] == [between] * 3 and states(made)[5:8] == ["interpolated"] * 3
+
+
+def test_every_frame_outside_holds_until_the_next_sighting() -> None:
+    n = 40
+    clock = SimpleNamespace(time=np.arange(n) / 10)
+    one = Sighting("v", 0, (1.0, 1.0, 5.0, 5.0))
+    trail = Trail(View(x=0, y=0, w=WIDTH, h=HEIGHT), dict.fromkeys(range(0, n, 4), (one, one.box, None, False)), [], False, 1.0)  # type: ignore[misc]
+    trail.away = list(range(2, n, 4))
+    frames = Analysed(np.arange(n), clock.time, np.full(n, 0.1))
+    found = [place.state for place in placed(trail, frames, clock)]  # type: ignore[arg-type]
+    assert found == [State.TRACKED, State.LOST, State.ABSENT, State.ABSENT] * (n // 4)
+    trail.away = [30, 2]  # of two files, say
+    found = [place.state for place in placed(trail, frames, clock)]  # type: ignore[arg-type]
+    assert [k for k, state in enumerate(found) if state == State.ABSENT] == [2, 3, 30, 31]

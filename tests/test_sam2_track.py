@@ -242,6 +242,21 @@ def test_the_stamp_knows_the_weights_and_the_settings(tmp_path: Path, footage: P
     assert len({before, *different}) == 5
 
 
+def test_a_model_that_cannot_be_opened_costs_no_track(tmp_path: Path, footage: Path, model: Path) -> None:
+    study = project(tmp_path / "p", footage, model, CLICK)
+    tracked.tracked(study)
+    before = contents(study.folder / "tracks")
+    other = shutil.copytree(model, tmp_path / "broken")
+    (other / "config.json").write_text('{"model_type": "bert"}')
+    study = tracked.make_project(study.folder, FRAMES, prompts=[CLICK], method="sam2", model=str(other))
+    with pytest.raises(FoveateError):
+        tracked.tracked(study)
+    study = tracked.make_project(study.folder, FRAMES, prompts=[CLICK], model=str(other))  # nor does the other tracker
+    with pytest.raises(FoveateError):
+        tracked.tracked(study)
+    assert contents(study.folder / "tracks") == before
+
+
 def test_the_usual_model_belongs_to_the_method() -> None:
     from foveate.settings import TrackSettings
 

@@ -146,7 +146,8 @@ def test_a_prompt_in_the_middle_covers_what_lies_before(study: Path) -> None:
     ("row", "problem"),
     [
         ("pen_01,top,sheep_01,0,point,240,10,,,", "lies outside the view"),
-        ("pen_01,top,sheep_01,0,box,300,10,20,20,", "outside"),
+        ("pen_01,top,sheep_01,0,box,300,10,20,20,", "outside the view, all of it"),
+        ("pen_01,top,sheep_01,0,box,-40,10,60,20,", "outside the view, more than half of it"),
         ("pen_01,top,sheep_01,100,point,10,10,,,", "beyond the end"),
         ("pen_01,side,sheep_01,0,point,10,10,,,", "no view 'side'"),
         ("pen_01,top,wolf,0,point,10,10,,,", "no subject 'wolf'"),

@@ -321,7 +321,7 @@ def test_prompts_beside_the_footage(tmp_path: Path, row: str, problem: str) -> N
 
 
 def test_prompts_at_the_very_edge_are_fine(tmp_path: Path) -> None:
-    one = project(tmp_path, "v1,,,9,point,99.9,49.9,,,\nv1,,,0,box,-5,-5,6,6,\n")
+    one = project(tmp_path, "v1,,,9,point,99.9,49.9,,,\nv1,,,0,box,-5,-5,20,20,\n")
     check(one, load_prompts(one, one.video("v1")), 10, VIEWS)
 
 
@@ -422,3 +422,23 @@ def test_absent_beyond_the_end(tmp_path: Path, clip: Path) -> None:
     one = filmed(tmp_path, clip)
     with pytest.raises(FoveateError, match="frame 12 is beyond the end"):
         add_prompts(one, ["v1:12:absent"])
+
+
+def test_a_view_that_is_none_is_named_as_such(tmp_path: Path, clip: Path) -> None:
+    """Nobody has to know that the whole picture is called ``full``."""
+    one = filmed(tmp_path / "one", clip, "v1,top,,0,point,3,4,,,\n")
+    with pytest.raises(FoveateError, match="no view 'top'") as caught:
+        load_prompts(one, one.video("v1"))
+    assert "empty: foveate.yaml names no views" in str(caught.value.remedy)
+    for text, problem, remedy in (
+        ("v2:top:0:3,4", "'top' is neither a view nor a subject", "no views (foveate.yaml names none) and the subjects v2"),
+        ("v2:top:v2:0:3,4", "no view 'top': foveate.yaml names none", "leave the view out"),
+    ):
+        with pytest.raises(FoveateError, match=problem) as caught:
+            add_prompts(one, [text])
+        assert remedy in str(caught.value.remedy)
+    two = filmed(tmp_path / "two", clip, subjects="ewe;ram", views=TWO)
+    with pytest.raises(FoveateError, match="neither a view nor a subject") as caught:
+        add_prompts(two, ["v1:ewa:0:3,4"])
+    assert "views top, low and the subjects ewe, ram" in str(caught.value.remedy)
+    add_prompts(two, ["v1:top:ewe:0:3,4"])

@@ -4,5 +4,5 @@ One module per program holds its reader, its writer, and what it means by frame,
 project: which individual is which subject, and what happens between the frames of a file, is decided in ``track``.
 """
 
-VERSION = 2
+VERSION = 3
 """Raised when the same file would be read as something else, or give other rows."""

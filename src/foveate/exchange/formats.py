@@ -86,7 +86,7 @@ SUFFIXES = {
     "coco": ".json",
     "cvat": ".xml",
     "movement": ".nc",
-    "movement-legacy": ".nc",
+    "movement-legacy": ".legacy.nc",
     "octron": "",
 }
-"""Of a file; an empty one is a folder."""
+"""Of a file in a folder of many, different for each format but ``octron``, which writes folders."""

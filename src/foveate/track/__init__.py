@@ -7,6 +7,7 @@ before `run`.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from foveate import timeline
@@ -36,7 +37,8 @@ def artefact(project: Project, video: Video) -> Artefact:
     """
     config = project.config
     if imports := load_imports(project, video):  # in a folder of its own, so that ours is still there when it is taken back
-        settings = {"track": settings_of(imports), **_shared(project, video)}
+        cutting = config.track.model_dump(include={"drop", "cuts"})
+        settings = {"track": settings_of(imports) | cutting, **_shared(project, video)}
         parents = {"timeline": timeline.artefact(project, video).stamp}
         return Artefact(project.stage_folder("imported", video.name), "track", imports_version, settings, parents)
     prompts = load_prompts(project, video)
@@ -91,6 +93,7 @@ def run(project: Project, video: Video, progress: Progress = silent) -> Artefact
         from foveate.track.external.imported import follow as take_over
         from foveate.track.external.imports import read_imports
 
+        _check_cuts(project)
         read = read_imports(project, video, imports)  # before anything in the folder is replaced
         target.begin()
         facts = take_over(Scene(project, video, target), *read, progress)
@@ -107,19 +110,10 @@ def run(project: Project, video: Video, progress: Progress = silent) -> Artefact
     from foveate.track import resume
 
     scene = Scene(project, video, target)
-    starts = _starts(scene)  # before anything in the folder is replaced
+    starts, follow = _starts(scene), _tracker(scene)  # before anything in the folder is replaced
     resume.adopt(scene)
     target.begin()
-    if project.config.track.method == "motion":
-        from foveate.track import motion
-
-        facts = motion.follow(scene, progress)
-    else:
-        if project.config.track.method == "sam2":
-            from foveate.track.sam2.follow import follow
-        else:
-            from foveate.track.propagate.passes import follow
-        facts = follow(scene, starts, progress)
+    facts = follow(starts, progress)
     if len(scene.subjects) > 1:
         from foveate.track.identity.settle import settle
 
@@ -130,13 +124,28 @@ def run(project: Project, video: Video, progress: Progress = silent) -> Artefact
     return target
 
 
+def _tracker(scene: Scene) -> Callable[[Sequence[Start], Progress], dict[str, Any]]:
+    """The tracker, with its network open: one that cannot be opened costs no track."""
+    method = scene.project.config.track.method
+    if method == "motion":
+        from foveate.track import motion
+
+        return lambda _, progress: motion.follow(scene, progress)
+    if method == "sam2":
+        from foveate.track.sam2 import follow as sam2
+
+        segmenter = sam2.open_network(scene)
+        return lambda starts, progress: sam2.follow(scene, starts, segmenter, progress)
+    from foveate.track.propagate import passes
+
+    backbone = passes.open_network(scene)
+    return lambda starts, progress: passes.follow(scene, starts, backbone, progress)
+
+
 def _starts(scene: Scene) -> list[Start]:
     """What the tracker starts from. What is wrong with views, subjects and prompts, and that nothing is found where nobody prompted, shows
     here, before the tracks that are there are given up."""
-    if scene.project.config.track.cuts == "scenedetect":
-        from foveate.track.scenedetect import check_installed
-
-        check_installed()
+    _check_cuts(scene.project)
     prompts = load_prompts(scene.project, scene.video)
     if scene.project.config.track.method == "motion":
         from foveate.track.motion import check_alone
@@ -154,3 +163,10 @@ def _starts(scene: Scene) -> list[Start]:
     check(scene.project, prompts, len(scene.clock), scene.views)
     check_pictures(scene.project, scene.video, prompts)
     return find_starts(scene, prompts)
+
+
+def _check_cuts(project: Project) -> None:
+    if project.config.track.cuts == "scenedetect":
+        from foveate.track.scenedetect import check_installed
+
+        check_installed()

@@ -161,6 +161,7 @@ def _click(project: Project, text: str) -> Prompt:
             file=project.folder / imports.FOLDER / imports.TABLE,
             remedy=f"`foveate import --remove --video {video.name}`, if foveate shall follow the subjects itself",
         )
+    _check_view(project, video, prompt, text)
     prompt = replace(prompt, view=_only(prompt.view, views_of(project), "view", text, prompt))
     prompt = replace(prompt, subject=_only(prompt.subject, video.subjects, "subject", text, prompt))
     try:
@@ -175,6 +176,21 @@ def _click(project: Project, text: str) -> Prompt:
     if prompt.kind != ABSENT and (problem := _undecodable(project, video, prompt.frame)):
         raise FoveateError(f"--prompt {text!r} is not stored: {problem}", remedy=_ELSEWHERE)
     return prompt
+
+
+def _check_view(project: Project, video: Video, prompt: Prompt, text: str) -> None:
+    """Refuse a name in the place of the view that is none."""
+    views = project.config.views
+    if not prompt.view or prompt.view in views_of(project):
+        return
+    if not prompt.subject and (not views or len(video.subjects) > 1):  # the only name between video and frame
+        known = f"views {', '.join(views)}" if views else f"no views ({CONFIG} names none)"
+        problem = f"{prompt.view!r} is neither a view nor a subject of video {video.name!r}"
+        remedy = f"it has {known} and the subjects {', '.join(video.subjects)}; write {_SHAPE}"
+        raise FoveateError(f"--prompt {text!r}: {problem}", remedy=remedy)
+    if not views:
+        problem = f"there is no view {prompt.view!r}: {CONFIG} names none"
+        raise FoveateError(f"--prompt {text!r}: {problem}", remedy="leave the view out")
 
 
 def _write(project: Project, clicks: Sequence[Prompt]) -> None:
@@ -281,7 +297,10 @@ def _read(project: Project, video: Video) -> list[Prompt]:
             if name not in names:
                 problem = f"there is no {what} {name!r}" if name else f"the {what} is empty, and there are {len(names)}"
                 choice = "one of: " + ", ".join(names) if len(names) > 1 else names[0]
-                raise wrong(f"{problem} for video {cells['video']!r}", f"write {choice} in column {what} of row {row}")
+                remedy = f"write {choice} in column {what} of row {row}"
+                if what == "view" and not project.config.views:
+                    remedy = f"leave column view of row {row} empty: {CONFIG} names no views"
+                raise wrong(f"{problem} for video {cells['video']!r}", remedy)
             named[what] = name
         numbers = {}
         needed = _NUMBERS[kind]
@@ -380,8 +399,10 @@ def _misplaced(prompt: Prompt, frames: int, view: View) -> tuple[str, str] | Non
     where = f"view {prompt.view!r} is {view.w} x {view.h} pixels"
     if prompt.kind == "point" and not (0 <= x < view.w and 0 <= y < view.h):
         return f"the point {_cell(x)},{_cell(y)} lies outside the view", where
-    if prompt.kind == "box" and not (x < view.w and y < view.h and x + w > 0 and y + h > 0):
-        return "the box lies outside the view", where
+    if prompt.kind == "box":
+        inside = max(0.0, min(x + w, view.w) - max(x, 0.0)) * max(0.0, min(y + h, view.h) - max(y, 0.0))
+        if inside < 0.5 * w * h:
+            return "the box lies outside the view, " + ("more than half of it" if inside else "all of it"), where
     return None
 
 

@@ -51,7 +51,7 @@ def export_tracks(project: Project, path: str | Path, to: TrackTarget, videos: S
         words = f"{len(missing)} of {len(missing) + len(there)} videos are left out, the first because: {missing[0].problem}"
         logging.getLogger("foveate").warning(words)
     jobs = [(video, found, name, view) for video, found in there for name, view in timeline.views(project, video).items()]
-    if len(jobs) > 1 and suffix and path.suffix.lower() == suffix:
+    if len(jobs) > 1 and path.suffix and suffix.endswith(path.suffix.lower()):
         raise refuse(
             path,
             f"there are {len(jobs)} tracks to write, one for each video and view",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from foveate.exchange.sheet import Sheet
@@ -12,15 +12,19 @@ from foveate.schema import State
 from foveate.track.events import Event, Kind
 from foveate.track.external.placing import Place, Trail, Trails, drawn, placed
 from foveate.track.scene import Row, Scene, part_name
+from foveate.track.shots import Shots
 
 
 def follow(scene: Scene, trails: Trails, sheets: Sequence[Sheet], progress: Progress) -> dict[str, Any]:
     """Write every part of the tracks that `read_imports` found; returns the facts for the seal: the programs, and what they gave
     (boxes, masks, points)."""
     pairs = list(itertools.product(scene.views, scene.subjects))
-    streams = {pair: placed(trails.get(pair), scene.analysed, scene.clock) for pair in pairs}
+    total = 2 * len(scene.analysed)
+    cuts = find_cuts(scene, lambda done: progress(done, total))
+    shots = {view: [event.frame for event in found] for view, found in cuts.items()}
+    streams = {pair: placed(trails.get(pair), scene.analysed, scene.clock, shots[pair[0]]) for pair in pairs}
     absences: dict[tuple[str, str], list[int]] = {pair: [] for pair in pairs}
-    happened: list[Event] = []
+    happened: list[Event] = [event for found in cuts.values() for event in found]
     for part in range(scene.parts):
         rows = []
         for _ in scene.frames(part):
@@ -30,7 +34,7 @@ def follow(scene: Scene, trails: Trails, sheets: Sequence[Sheet], progress: Prog
                 _note(scene, *pair, one, absences[pair], happened, trails)
         if not scene.target.has(part_name(part)):
             scene.write(part_name(part), rows)
-        progress(min(len(scene.analysed), (part + 1) * len(scene.frames(0))), len(scene.analysed))
+        progress(total // 2 + min(total // 2, (part + 1) * len(scene.frames(0))), total)
     for pair, frames in absences.items():
         happened.extend(_absence(scene, *pair, frames, trails))
     scene.happened("imported", happened)
@@ -40,6 +44,22 @@ def follow(scene: Scene, trails: Trails, sheets: Sequence[Sheet], progress: Prog
         "prompts": {},
         "imported": {"programs": _unique(s.program for s in sheets), "content": list(contents)},
     }
+
+
+def find_cuts(scene: Scene, tick: Callable[[int], None]) -> dict[str, list[Event]]:
+    """The cuts in each view: other programs say nothing of them, and neither crops nor windows may reach across. The footage is read once
+    for it, unless foveate.yaml says that there are none."""
+    shots = {name: Shots.of(scene, name) for name in scene.views}
+    if scene.project.config.track.cuts != "none":
+        for done, (frame, picture) in enumerate(scene.pictures(scene.analysed.frame.tolist()), 1):
+            for one in shots.values():
+                seen = None if picture is None else one.look(picture)
+                if seen is None or seen.dropped:
+                    one.drop(frame, seen)
+                else:
+                    one.cuts(frame, seen)
+            tick(done)
+    return {name: [event for event in one.take() if event.kind == Kind.CUT] for name, one in shots.items()}
 
 
 def _unique(names: Iterator[str]) -> list[str]:

@@ -12,7 +12,7 @@ out the corners, which hold mostly background (``benchmarks/box_masks.py``).
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -150,8 +150,15 @@ def _view_of(sheet: Sheet, one: Sighting, view: str, views: Mapping[str, View]) 
     return view, (left, top, right - left, bottom - top)
 
 
-def placed(trail: Trail | None, analysed: Analysed, clock: Timeline) -> Iterator[Place]:
-    """What becomes of every analysed frame; absent in all of them where no file speaks of the subject in that view."""
+def placed(trail: Trail | None, analysed: Analysed, clock: Timeline, cuts: Sequence[int] = ()) -> Iterator[Place]:
+    """What becomes of every analysed frame; absent in all of them where no file speaks of the subject in that view.
+
+    Args:
+        trail: what files say of it.
+        analysed: the frames.
+        clock: their times.
+        cuts: first frames of further shots, sorted: nothing moves evenly across them.
+    """
     if trail is None:
         yield from (Place(int(frame), State.ABSENT) for frame in analysed.frame)
         return
@@ -164,7 +171,8 @@ def placed(trail: Trail | None, analysed: Analysed, clock: Timeline) -> Iterator
             continue
         k = int(np.searchsorted(known, frame))
         before, after = (int(known[k - 1]) if k else None), (int(known[k]) if k < len(known) else None)
-        gone = away[(away > (-1 if before is None else before)) & (away < (after if after is not None else len(clock) + 1))]
+        first, last = np.searchsorted(away, -1 if before is None else before, "right"), len(away)
+        gone = away[first : last if after is None else np.searchsorted(away, after)]
         if len(gone) and gone[0] <= frame:
             yield Place(frame, State.ABSENT)
         elif before is None:
@@ -174,12 +182,13 @@ def placed(trail: Trail | None, analysed: Analysed, clock: Timeline) -> Iterator
             still = trail.held
             yield Place(frame, State.INTERPOLATED, one[1], _score(one[0].score), one) if still else Place(frame, State.LOST)
         else:
-            yield _between(trail, before, frame, after, clock)
+            across = np.searchsorted(cuts, before, "right") < np.searchsorted(cuts, after, "right")
+            yield _between(trail, before, frame, after, clock, across=bool(across))
 
 
-def _between(trail: Trail, before: int, frame: int, after: int, clock: Timeline) -> Place:
+def _between(trail: Trail, before: int, frame: int, after: int, clock: Timeline, *, across: bool) -> Place:
     start, now, stop = (float(clock.time[k]) for k in (before, frame, after))
-    if not trail.held and stop - start > trail.gap + 1e-6:
+    if not trail.held and (across or stop - start > trail.gap + 1e-6):
         return Place(frame, State.LOST)
     one, other = trail.found[before], trail.found[after]
     share = (now - start) / (stop - start)

@@ -59,9 +59,17 @@ class Start:
     mask: Mask | None = None
 
 
-def follow(scene: Scene, starts: Sequence[Start], progress: Progress) -> dict[str, Any]:
+def open_network(scene: Scene) -> Backbone:
+    """The backbone that looks at every frame, as deep as it is needed."""
+    from foveate.models.pretrained import load_backbone, model_of
+
+    model = model_of(scene.project.folder, scene.project.config.track.model)
+    return load_backbone(model, depth=1.0 if asked(scene.project) else DEPTH)
+
+
+def follow(scene: Scene, starts: Sequence[Start], backbone: Backbone, progress: Progress) -> dict[str, Any]:
     """Write every part of the tracks; returns the facts for the seal."""
-    sweep = Sweep(scene, starts)
+    sweep = Sweep(scene, starts, backbone)
     begun = [start for start in starts if start.kind != "absent"]
     first = {key: min(s.frame for s in begun if (s.view, s.subject) == key) for key in {(s.view, s.subject) for s in begun}}
     frames = scene.analysed.frame
@@ -148,8 +156,8 @@ def find_starts(scene: Scene, prompts: Sequence[Prompt]) -> list[Start]:
 class Sweep:
     """One direction through the video: decodes, embeds, and steps the propagator of each view."""
 
-    def __init__(self, scene: Scene, starts: Sequence[Start]) -> None:
-        self.scene, self.starts, self.settings = scene, starts, scene.project.config.track
+    def __init__(self, scene: Scene, starts: Sequence[Start], backbone: Backbone) -> None:
+        self.scene, self.starts, self.settings, self.backbone = scene, starts, scene.project.config.track, backbone
         self.trackers: dict[str, Propagator] = {}
         self.shots: dict[str, Shots] = {}
         self.ladders: dict[tuple[str, int], Ladder] = {}
@@ -160,13 +168,6 @@ class Sweep:
     def glances(self) -> Glances | None:
         """Where vectors of the subjects are kept, if a probe wants them."""
         return Glances(self.scene) if asked(self.scene.project) else None
-
-    @cached_property
-    def backbone(self) -> Backbone:
-        from foveate.models.pretrained import load_backbone, model_of
-
-        depth = DEPTH if self.glances is None else 1.0
-        return load_backbone(model_of(self.scene.project.folder, self.settings.model), depth=depth)
 
     @cached_property
     def whole_backbone(self) -> Backbone:

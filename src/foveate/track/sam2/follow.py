@@ -26,13 +26,18 @@ if TYPE_CHECKING:
     from foveate.models.sam2 import Segmenter
 
 
-def follow(scene: Scene, starts: Sequence[Start], progress: Progress) -> dict[str, Any]:
-    """Write every part of the tracks; returns the facts for the seal."""
+def open_network(scene: Scene) -> Segmenter:
+    """The model that foveate.yaml names."""
     from foveate.models.pretrained import model_of
     from foveate.models.sam2 import open_sam2
 
     track = scene.project.config.track
-    model = open_sam2(model_of(scene.project.folder, track.model), track.image_size)
+    return open_sam2(model_of(scene.project.folder, track.model), track.image_size)
+
+
+def follow(scene: Scene, starts: Sequence[Start], model: Segmenter, progress: Progress) -> dict[str, Any]:
+    """Write every part of the tracks; returns the facts for the seal."""
+    track = scene.project.config.track
     frames = scene.analysed.frame
     late = [start for start in first_prompts(starts).values() if len(frames) and start.frame > frames[0]]
     behind = int(np.searchsorted(frames, max((s.frame for s in late), default=0)))  # frames that the backward pass visits
