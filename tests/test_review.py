@@ -204,3 +204,21 @@ def test_memory_does_not_grow_with_the_part(study: Project) -> None:
     found = list(reel._rows(reel.scene.analysed.frame.tolist()))
     assert [rows[0]["frame"] for rows in found] == reel.scene.analysed.frame.tolist()
     assert {len(rows) for rows in found} == {1}
+
+
+def test_doubts_of_who_is_who_are_questions_too(tmp_path: Path) -> None:
+    """One for those who are in doubt together, in the longest time in which none of them touches another."""
+    project = fake_project.make(tmp_path / "study", videos=1, annotated=0, groups=())
+    fake_project.finish(project)
+    video = project.videos[0]
+    found = [
+        event(project, video, Kind.DOUBT, 4, 12, note="who is who is not certain"),
+        event(project, video, Kind.DOUBT, 4, 12, note="who is who is not certain", subject="another"),
+        event(project, video, Kind.CROSSING, 3, 4.5),
+        event(project, video, Kind.CROSSING, 5.5, 6, subject="another"),
+        event(project, video, Kind.CROSSING, 8, 9, subject="a third"),
+    ]
+    happened(project, video, lambda table: table, found)
+    (asked,) = open_questions(project, [video])
+    assert asked.subject == "animal 0" and 8.5 < asked.time < 9.6 and asked.until_time == found[0].until_time
+    assert asked.note == "who is who is not certain (animal 0, another); click on animal 0"
