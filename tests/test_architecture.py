@@ -25,7 +25,7 @@ LAYERS = (
     ("methods",),
     ("train",),
     ("recipes",),
-    ("actions", "attention", "evaluate"),
+    ("actions", "attention", "evaluate", "pretrain"),
     ("groups",),
     ("report",),
     ("run",),

@@ -43,7 +43,7 @@ from foveate.results import (
     training_rows,
 )
 from foveate.schema import FoveateError, Target, TrackTarget
-from foveate.verbs import do, show, status_after, warn
+from foveate.verbs import do, pretrain, show, status_after, warn
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -69,6 +69,7 @@ __all__ = [
     "pictures",
     "predict",
     "predictions",
+    "pretrain",
     "probe",
     "questions",
     "report",

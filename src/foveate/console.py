@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, Task, TextColumn, TimeRemainingColumn
@@ -17,6 +19,9 @@ from foveate.run import PER_VIDEO, Outcome, StageDisplay, Status
 from foveate.schema import FoveateError
 from foveate.track.prompts import ABSENT
 from foveate.track.questions import Question
+
+if TYPE_CHECKING:
+    from foveate.train.speed import Line
 
 
 class _Console(Console):
@@ -34,6 +39,7 @@ _DOING = {
     "track": "tracking",
     "review": "drawing reviews",
     "crop": "cropping",
+    "clips": "storing whole views",
     "embed": "embedding",
     "probe": "training probes",
     "curve": "drawing the learning curve",
@@ -128,6 +134,19 @@ def problem(error: BaseException) -> None:
     """Print one problem to stderr: what, where, remedy."""
     first, _, rest = str(error).partition("\n")
     err.print(Text("✗ ", style="bold red") + Text(first) + Text(("\n" + rest) if rest else "", style="yellow"))
+
+
+_SAID = 5.0  # seconds from one line of a training run to the next
+_last_line = -math.inf
+
+
+def line(said: Line) -> None:
+    """Print a line of a training run to stderr, not more often than every few seconds, and its last one."""
+    global _last_line
+    now = time.monotonic()
+    if now - _last_line >= _SAID or said.step == said.steps:
+        _last_line = now
+        err.print(str(said), markup=False)
 
 
 def outcome(result: Outcome, debug: bool) -> None:

