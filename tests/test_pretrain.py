@@ -152,6 +152,15 @@ def test_whole_views_are_stored_first(study: Project) -> None:
     assert found.facts()["pictures"] == 60 and found.stamp != pretrain.artefact(study, TINY).stamp
 
 
+def test_masks_come_where_the_method_looks_at_subjects(study: Project) -> None:
+    looking = replace(TINY, method=replace(TINY.method, background="blur"), training=replace(TINY.training, steps=1, keep=()))
+    assert looking.looks_at_subjects and not TINY.looks_at_subjects
+    assert pretrain.run(study, looking).complete()
+    pretrain.views.run(study, study.videos[0])
+    with pytest.raises(FoveateError, match="the pictures have no masks"):
+        pretrain.run(study, replace(looking, name="views", source="frame"))
+
+
 def test_test_videos_are_not_seen(study: Project) -> None:
     hidden = replace(study, videos=(replace(study.videos[0], split="test"),))
     with pytest.raises(FoveateError, match="no video whose crops are ready"):

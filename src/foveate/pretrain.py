@@ -132,7 +132,8 @@ def build(project: Project, recipe: Recipe) -> Dinov2:
     large, patch = recipe.method.views.large, vit.config.patch
     if large % patch:
         raise FoveateError(
-            f"crops of {large} px cannot be cut into patches of {patch} px", remedy="begin with another model, or change the recipe"
+            f"crops of {large} px cannot be cut into patches of {patch} px",
+            remedy="begin with another model, or change the recipe",
         )
     torch.manual_seed(recipe.training.seed)
     return Dinov2(resized(vit, large), recipe.method)

@@ -20,6 +20,12 @@ class Recipe:
     method: Dinov2Config
     training: Training
 
+    @property
+    def looks_at_subjects(self) -> bool:
+        """Whether the method wants masks, too."""
+        method = self.method
+        return method.background != "keep" or method.target == "subject" or method.masks.subject > 0
+
     def relevant(self) -> dict[str, Any]:
         """As plain values, for a stamp; the weights enter by their hash."""
         plain = asdict(self)
