@@ -95,7 +95,15 @@ def run(
     sources = crop_sources(project, ready) if recipe.source == "crop" else view_sources(project, ready)
     training = recipe.training
     with parallel.joined() as world:
-        data = Sampler(sources, training.batch, training.seed, rank=world.rank, ranks=world.size, workers=machine.workers)
+        data = Sampler(
+            sources,
+            training.batch,
+            training.seed,
+            rank=world.rank,
+            ranks=world.size,
+            workers=machine.workers,
+            with_masks=recipe.looks_at_subjects and recipe.source == "crop",
+        )
         method = build(project, recipe)
         if world.first:
             target.begin()
