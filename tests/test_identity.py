@@ -280,6 +280,16 @@ def test_a_loss_beside_another_animal_is_a_meeting_and_one_far_away_is_not() -> 
     assert meetings(plain(seen, boxes)) == [Meeting(5, 11, (0, 1, 2))]
 
 
+def test_animals_that_touch_all_the_time_keep_their_names() -> None:
+    seen = np.ones((2, 12), np.bool_)
+    history = plain(seen, np.tile([0.0, 0.0, 10.0, 10.0], (2, 12, 1)))
+    history.touch[0, 1][:] = True
+    cuts = meetings(history)
+    assert not fragments(history, cuts)
+    answer = identity.name_fragments(history, cuts, [], likeness.Prints.none(0))
+    assert (answer.names == [0, 1]).all() and (answer.share[0].diagonal() > 0.9).all()
+
+
 def test_what_a_person_said_is_absent_stays_so_until_it_is_seen_again() -> None:
     seen = np.ones((2, 12), np.bool_)
     seen[0, 3:7], seen[1, 9:] = False, False

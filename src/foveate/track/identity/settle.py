@@ -157,6 +157,8 @@ def name_fragments(
             out.append(whois.Step(meeting.group, move, table))
         return whois.who(out, subjects)
 
+    if not pieces:  # they touch from the first frame to the last
+        return course(nothing)
     # At first only what a person vouched for teaches: what the tracker believes is in question.
     belief = np.where(vouched.any(axis=1, keepdims=True), np.exp(vouched), 1 / subjects)
     for label in range(subjects):  # prompted in a meeting: the first that is seen of it has to do
