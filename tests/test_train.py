@@ -27,7 +27,7 @@ from foveate.models.vit import load_vit
 from foveate.schedules import Schedule
 from foveate.schema import FoveateError
 from foveate.store import write_json
-from foveate.train import checkpoint, optimiser, parallel
+from foveate.train import checkpoint, optimiser, parallel, records
 from foveate.train.loop import fit
 from foveate.train.settings import Machine, Training
 from foveate.train.speed import Line, Speedometer, duration, product_limit
@@ -164,6 +164,17 @@ def test_a_full_disk_leaves_the_last_state(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.undo()
     run(tmp_path)
     assert (tmp_path / "checkpoints" / "step-12" / "model.safetensors").exists()
+
+
+def test_a_full_disk_while_metrics_are_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(values: object) -> str:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(records, "canonical_json", full)
+        with pytest.raises(FoveateError, match=r"metrics\.jsonl: the disk is full"):
+            run(tmp_path)
+    run(tmp_path)
 
 
 # --- the optimiser ---------------------------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any, Literal
 
@@ -112,7 +113,7 @@ def pretrain(
     console.problems(failures, options.debug)
     if options.json:
         print_json(metrics(found))
-    else:
+    elif os.environ.get("RANK", "0") == "0":  # one of torchrun's processes is enough
         console.out.print(str(found.path("checkpoints")), markup=False)
     return int(bool(failures))
 

@@ -108,7 +108,7 @@ def miniature(*, steps: int = 190, batch: int = 32, seed: int = 0, start: str = 
             seed=seed,
             keep=tuple(sorted({0, steps // 4, steps // 2, steps})),
             log=max(1, steps // 40),
-            look=max(1, steps // 8),
+            look=max(20, steps // 8),
         ),
     )
 

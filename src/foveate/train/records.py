@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -37,8 +38,15 @@ class Records:
 
     def line(self, values: Mapping[str, Any]) -> None:
         """Append one line of JSON; ``values`` has ``step``."""
-        with open(self._path, "a", encoding="utf-8", newline="\n") as handle:
-            handle.write(canonical_json(values) + "\n")
+        try:
+            with open(self._path, "a", encoding="utf-8", newline="\n") as handle:
+                handle.write(canonical_json(values) + "\n")
+        except OSError as error:
+            if error.errno != errno.ENOSPC:
+                raise
+            raise FoveateError(
+                "the disk is full", file=self._path, remedy="free some space and run the same command again; it resumes"
+            ) from error
 
     def show(self, line: Line) -> None:
         """The same, with speed, to those who look on."""
