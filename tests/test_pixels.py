@@ -73,6 +73,13 @@ def test_brightness_contrast_saturation_are_pils(factor: float) -> None:
         )  # PIL cuts off to whole levels
 
 
+def test_contrast_turns_around_a_whole_level() -> None:
+    """PIL rounds the mean of 100 and 101 to 101."""
+    picture = Image.fromarray(np.array([[[100] * 3, [101] * 3]], dtype=np.uint8))
+    assert (np.asarray(ImageEnhance.Contrast(picture).enhance(0.0)) == 101).all()
+    torch.testing.assert_close(pixels.contrast(unit(picture), torch.tensor([0.0])), torch.full((1, 3, 1, 2), 101 / 255))
+
+
 @pytest.mark.parametrize("factor", [-0.5, -0.1, -0.03, 0.0, 0.07, 0.1, 0.4])
 def test_hue_is_that_of_colorsys(factor: float) -> None:
     corners = [[r, g, b] for r in (0, 128, 255) for g in (0, 128, 255) for b in (0, 128, 255)]

@@ -73,6 +73,15 @@ def test_boxes_of_square_pictures() -> None:
             assert abs(room.mean() - 0.5) < 0.03 and room.min() < 0.01 and room.max() > 0.99
 
 
+def test_boxes_reach_every_border_alike() -> None:
+    box, counts = drawn(2, MINI, 4000, (2, 3, 12, 13)).box, []
+    for low, high in ((0, 2), (1, 3)):
+        size = box[:, high] - box[:, low]
+        places = box[size == 4, low] - (2, 3)[low]
+        counts.append(np.bincount(places, minlength=7))
+    assert all(len(count) == 7 and count.min() > 0.8 * count.mean() for count in counts)
+
+
 def test_long_pictures_fall_back_to_the_middle() -> None:
     """A strip in which no box of an allowed aspect has the area: the largest allowed one, in the middle, as torchvision does."""
     box = drawn(0, MINI, 50, (0, 0, 300, 20)).box

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from foveate.data.clips import Clips
 
 _ROUNDS = 3  # of Sinkhorn-Knopp
-Kind = TypeVar("Kind", bound=nn.Module)
+_Kind = TypeVar("_Kind", bound=nn.Module)
 
 
 @dataclass(frozen=True)
@@ -65,9 +65,7 @@ class Dinov2Config:
     # Not published: fewer numbers to train on little data, and the mask as more than a place to crop.
     frozen_blocks: int = 0  # first blocks that stay as they are, with the embeddings and tokens before them
     background: Background = "keep"  # of what the student sees
-    target: Literal["cls", "subject"] = (
-        "cls"  # what the teacher says of a view: its CLS token, or the mean of the subject's patches
-    )
+    target: Literal["cls", "subject"] = "cls"  # what the teacher tells of a view: its CLS token, or the mean of the subject
 
 
 class Dinov2(nn.Module):
@@ -244,7 +242,7 @@ class Dinov2(nn.Module):
         return [m for m in (self.teacher, self.teacher_head, self.teacher_patch_head) if m is not None]
 
 
-def _still(module: Kind) -> Kind:
+def _still(module: _Kind) -> _Kind:
     """A copy that gradients do not reach."""
     return copy.deepcopy(module).requires_grad_(False)
 
