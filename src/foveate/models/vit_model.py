@@ -114,7 +114,8 @@ class Vit(nn.Module):
         """f32[1, 1 + rows x columns, D]: CLS position and those of a grid, by bicubic interpolation in float32; those learned, as they
         are, for the grid that they were learned on.
 
-        The released models were trained with three variants, which differ in the second digit at the borders of small grids:
+        The released models were trained with three variants. A model trained with one sees much the same through another at 224 px and
+        less so the smaller the picture (``benchmarks/results/vit_positions.json``):
 
         - ``size``: from sizes alone. DINOv2 and ViT in ``transformers`` (and DINOv2's code with offset 0).
         - ``offset``: the step between samples is that of a grid larger by 0.1. DINO's code, and DINOv2's as its models without
