@@ -258,6 +258,8 @@ def test_folders_that_are_wrong_are_refused(tmp_path: Path) -> None:
     ):
         config.write_text(json.dumps(said | change))
         refused(good, *words)
+    config.write_text(json.dumps(said | {"image_size": [28, 28], "patch_size": [7, 7]}))
+    assert same(load_vit(good), small())
     config.unlink()
     refused(good, "no config.json")
     config.write_text(json.dumps(said))
@@ -268,11 +270,11 @@ def test_folders_that_are_wrong_are_refused(tmp_path: Path) -> None:
     weights.unlink()
     refused(good, "no weights here")
     refused(tmp_path / "nowhere.pth", "no weights here")
-    swiglu = load_swiglu(tmp_path / "giant")
+    swiglu = giant(tmp_path / "giant")
     refused(swiglu, "SwiGLU")
 
 
-def load_swiglu(folder: Path) -> Path:
+def giant(folder: Path) -> Path:
     values = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "image_size": 28, "patch_size": 7}
     transformers.Dinov2Model(transformers.Dinov2Config(**values, use_swiglu_ffn=True)).save_pretrained(folder)
     return folder

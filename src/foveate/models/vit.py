@@ -109,7 +109,7 @@ def _check(settings: dict[str, Any], config: VitConfig) -> None:
         "hidden_act": "gelu",
     }
     for name, value in said.items():
-        if settings.get(name, value) != value:
+        if settings.get(name, value) not in (value, [value, value]):  # sizes may be given per side
             raise FoveateError(
                 f"config.json says {name}: {settings[name]!r}, and the weights need {value!r}",
                 remedy="check that config.json and model.safetensors belong together and hold a DINOv2 or ViT model",
