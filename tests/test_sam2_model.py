@@ -10,11 +10,13 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file, save_file
 
+from foveate.models.repvit import RepVit
 from foveate.models.sam2 import open_sam2
 from foveate.schema import FoveateError
 from foveate.track.sam2.session import Given, Session
-from tests.tiny_sam2 import SIZE, change_config, make_sam2
+from tests.tiny_sam2 import REPVIT, SIZE, change_config, make_sam2
 
 
 @pytest.fixture(scope="module")
@@ -68,6 +70,39 @@ def test_the_encoder_can_be_compiled(folder: Path) -> None:
     assert torch.allclose(compiled.logits, plain.logits, rtol=1e-4, atol=1e-3)
 
 
+def test_edgetam_of_the_published_kind(tmp_path: Path) -> None:
+    """A folder as it is published, whose configuration asks for timm: every weight arrives, and folding is all that is done to them."""
+    folder = make_sam2(tmp_path / "edgetam", "edgetam_repvit")
+    model = open_sam2(str(folder))
+    saved = load_file(folder / "model.safetensors")
+    encoder = "vision_encoder.backbone.timm_model."
+    found = {name: value for name, value in model.module.state_dict().items() if not name.startswith(encoder)}
+    assert found.keys() == {name for name in saved if not name.startswith(encoder)}
+    assert all(torch.equal(value, saved[name]) for name, value in found.items())
+    plain = RepVit().eval()
+    plain.load_state_dict({name.removeprefix(encoder): value for name, value in saved.items() if name.startswith(encoder)})
+    pixels = model.pixels(noise(90, 160))[None]
+    with torch.inference_mode():
+        for seen, expected in zip(model.module.vision_encoder.backbone(pixels).last_hidden_state, plain(pixels), strict=True):
+            torch.testing.assert_close(seen, expected, rtol=0, atol=2e-5 * float(expected.abs().max()))
+    session = Session(open_sam2(str(folder), 96), 90, 160)
+    session.step(noise(90, 160), {0: Given(points=((80, 45),))})
+    assert session.step(noise(90, 160))[0].logits.isfinite().all()
+    del saved[encoder + "stages_2.blocks.3.token_mixer.conv1.c.weight"]
+    save_file(saved, folder / "model.safetensors", {"format": "pt"})
+    with pytest.raises(FoveateError, match="1 weights are missing"):
+        open_sam2(str(folder))
+    change_config(folder, perceiver_resampler_num_latents_2d=16)
+    with pytest.raises(FoveateError, match="4 x 4 parts") as caught:
+        open_sam2(str(folder), 96)
+    assert "multiple of 64" in str(caught.value.remedy)
+
+
+def edgetam(backbone: dict[str, object] | None = None, **changes: object) -> dict[str, object]:
+    vision = {"model_type": "edgetam_vision_model", "backbone_config": (backbone or {}) | changes}
+    return {"model_type": "edgetam_video", "vision_config": vision}
+
+
 @pytest.mark.parametrize(
     ("changes", "problem"),
     [
@@ -79,7 +114,14 @@ def test_the_encoder_can_be_compiled(folder: Path) -> None:
             "does not name its backbone",
         ),
         ({"model_type": "edgetam_video", "vision_config": None}, "does not name its backbone"),
-        ({"model_type": "edgetam_video", "vision_config": {"backbone_config": {"model_type": "timm_wrapper"}}}, "timm"),
+        (edgetam(model_type="timm_wrapper"), "is timm's resnet50; foveate knows RepViT-M1"),  # what transformers would take
+        (edgetam(REPVIT, architecture="repvit_m2.dist_in1k"), "is timm's repvit_m2"),
+        (edgetam(model_type="resnet"), "is a resnet;"),
+        (edgetam(REPVIT, model_args={"in_chans": 3}), "does not give the feature maps"),
+        (edgetam(REPVIT, model_args={"features_only": True, "out_indices": [1, 2, 3]}), "does not give the feature maps"),
+        (edgetam(REPVIT, model_args=None), "does not give the feature maps"),
+        (edgetam(REPVIT) | {"num_maskmem": "seven"}, "cannot be used .*num_maskmem"),
+        (edgetam(REPVIT, architecture="repvit_m1.dist_in1k"), "another shape"),  # of SAM 2's weights in this folder
         ({"num_maskmem": 9}, "another shape"),
         ({"memory_attention_num_layers": 2}, "missing"),
         ({"image_size": [64, 96]}, "not square"),

@@ -107,8 +107,9 @@ def test_dropping_changes_no_bit(model: Segmenter, expected: list[dict[int, Seen
     assert min(certainties) < 0.5 < max(certainties)  # pictures with and without a subject
 
 
-def test_dropping_changes_no_bit_of_edgetam(tmp_path: Path) -> None:
-    model = make("edgetam_video", tmp_path, 2.0)
+@pytest.mark.parametrize("kind", ["edgetam_video", "edgetam_repvit"])
+def test_dropping_changes_no_bit_of_edgetam(kind: str, tmp_path: Path) -> None:
+    model = make(kind, tmp_path, 2.0)
     check_exact(model, run(Session(model, HEIGHT, WIDTH)))
 
 

@@ -8,6 +8,7 @@ the folder's mean and deviation. On a GPU the network runs in bfloat16 (autocast
 from __future__ import annotations
 
 import importlib.util
+import math
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -31,6 +32,7 @@ _FAMILIES = {
     "sam2_video": ("Sam2VideoModel", "Sam2VideoInferenceSession"),
     "edgetam_video": ("EdgeTamVideoModel", "EdgeTamVideoInferenceSession"),
 }
+_MAPS = {"in_chans": 3, "out_indices": [0, 1, 2, 3]}  # what timm takes where a configuration does not say
 _STRIDE = 16  # of the features that masks are remembered in
 DEFAULT = "facebook/sam2.1-hiera-tiny"
 
@@ -105,10 +107,16 @@ def open_sam2(
             f"{model!r} is no SAM 2", remedy=f"name one as `track: {{method: sam2, model: {DEFAULT}}}`, or a folder"
         )
     folder = folders.fetch(model)
-    model_class, session_class = (getattr(transformers, name) for name in _family(folder))
-    config = model_class.config_class.from_pretrained(folder, local_files_only=True)
+    settings = _settings(folder)
+    model_class, session_class = (getattr(transformers, name) for name in _FAMILIES[settings["model_type"]])
+    native = settings["model_type"] == "edgetam_video" and _is_repvit(settings, folder / "config.json")
+    config = _config(model_class, settings, native, folder)
     _resize(config, size, folder)
     module: Any = folders.open_model(model_class, folder, config=config)
+    if native:
+        from foveate.models.repvit import fold
+
+        fold(module.vision_encoder.backbone)
     module.to(device)
     on_gpu = device.type == "cuda"
     if on_gpu and _can_compile() if compiled is None else compiled:
@@ -122,8 +130,8 @@ def _can_compile() -> bool:
     return importlib.util.find_spec("triton") is not None and any(map(shutil.which, ("cc", "gcc", "clang")))
 
 
-def _family(folder: Path) -> tuple[str, str]:
-    """Names of the model's class and its session's."""
+def _settings(folder: Path) -> dict[str, Any]:
+    """What ``config.json`` says, of one of the families."""
     path = folder / "config.json"
     settings = folders.read_json(path)
     if settings is None:
@@ -141,29 +149,57 @@ def _family(folder: Path) -> tuple[str, str]:
             file=path,
             remedy="supported: " + ", ".join(_FAMILIES) + f", such as {DEFAULT}",
         )
-    if kind == "edgetam_video":
-        _check_edgetam(settings, path)
-    return _FAMILIES[kind]
+    return settings
 
 
-def _check_edgetam(settings: dict[str, Any], path: Path) -> None:
-    """EdgeTAM's own backbone, RepViT, is not part of ``transformers`` but of timm; without a word on the backbone ``transformers`` would
-    build SAM 2's in its place."""
+def _is_repvit(settings: dict[str, Any], path: Path) -> bool:
+    """Whether this EdgeTAM has the image encoder it was published with, timm's RepViT-M1; otherwise it has SAM 2's.
+
+    Raises:
+        FoveateError: another one, or none is named: ``transformers`` would then build SAM 2's without a word.
+    """
     vision = settings.get("vision_config")
     backbone = vision.get("backbone_config") if isinstance(vision, dict) else None
     kind = backbone.get("model_type") if isinstance(backbone, dict) else None
-    if kind is None:
+    if backbone is None or kind is None:
         raise FoveateError(
             "the configuration of this EdgeTAM does not name its backbone; another network than the one it was trained with would be built",
             file=path,
             remedy="take a folder whose vision_config has a backbone_config with its model_type",
         )
-    if kind == "timm_wrapper":
+    if kind == "sam2_hiera_det_model":
+        return False
+    name = f"timm's {backbone.get('architecture', 'resnet50')}" if kind == "timm_wrapper" else f"a {kind}"
+    if name.partition(".")[0] != "timm's repvit_m1":
         raise FoveateError(
-            "the backbone of this EdgeTAM (RepViT) comes from the package timm, which foveate does not use",
+            f"the backbone of this EdgeTAM is {name}; foveate knows RepViT-M1, which EdgeTAM was published with, and SAM 2's Hiera",
             file=path,
-            remedy=f"use {DEFAULT}, or an EdgeTAM with a backbone of transformers",
+            remedy="take the published folder (`architecture: repvit_m1`; transformers writes resnet50 where none was named), "
+            f"or {DEFAULT}",
         )
+    arguments = backbone.get("model_args")
+    if not isinstance(arguments, dict) or _MAPS | arguments != _MAPS | {"features_only": True}:
+        raise FoveateError(
+            "the backbone of this EdgeTAM does not give the feature maps of all four stages",
+            file=path,
+            remedy="take the published folder: its model_args are features_only, in_chans 3 and out_indices 0 to 3",
+        )
+    return True
+
+
+def _config(model_class: Any, settings: dict[str, Any], native: bool, folder: Path) -> Any:
+    try:
+        if native:
+            from foveate.models.edgetam import with_repvit
+
+            return with_repvit(settings)
+        return model_class.config_class.from_pretrained(folder, local_files_only=True)
+    except Exception as error:  # whatever a wrong value makes the library stumble over
+        raise FoveateError(
+            f"this configuration cannot be used ({' '.join(str(error).split())[:200] or type(error).__name__})",
+            file=folder / "config.json",
+            remedy="copy or download the folder again",
+        ) from error
 
 
 def _resize(config: Any, size: int | None, folder: Path) -> None:
@@ -178,6 +214,12 @@ def _resize(config: Any, size: int | None, folder: Path) -> None:
         return
     if size % 32 or size < 64:
         raise FoveateError(f"{size} pixels do not fit SAM 2", remedy="image_size must be a multiple of 32, and at least 64")
+    windows = math.isqrt(getattr(config, "perceiver_resampler_num_latents_2d", 1))
+    if size % (_STRIDE * windows):
+        raise FoveateError(
+            f"{size} pixels do not fit this EdgeTAM, which remembers {windows} x {windows} parts of the picture",
+            remedy=f"image_size must be a multiple of {_STRIDE * windows}",
+        )
     config.image_size = config.prompt_encoder_config.image_size = size
     config.vision_config.backbone_feature_sizes = [[size // (_STRIDE >> k)] * 2 for k in (2, 1, 0)]
     config.memory_attention_rope_feat_sizes = [size // _STRIDE] * 2
