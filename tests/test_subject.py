@@ -75,6 +75,15 @@ def test_swapped_backgrounds_are_those_of_others() -> None:
         assert masks[k].sum() and (out[k][0] == 250).sum() > 0.8 * masks[k].sum()
 
 
+def test_masks_that_are_too_small_show_no_rim() -> None:
+    frames, masks, valid = meadow()
+    small = 1 - torch.nn.functional.max_pool2d(1 - masks.float(), 5, 1, 2) > 0  # two pixels of red all around
+    for background in ("blur", "swap"):
+        out = changed(frames, small, valid, torch.arange(12), 0, 0, background)
+        touched = [k for k in range(12) if not torch.equal(out[k], frames[k])]
+        assert touched and all(out[k][0, away(small[k], 2)].max() == 0 for k in touched)
+
+
 def test_which_pictures_are_changed_belongs_to_them() -> None:
     frames, masks, valid = meadow()
     frames += torch.randint(0, 20, frames.shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
