@@ -75,7 +75,7 @@ def _crops(project: Project, video: Video) -> Iterator[Source]:
             frame=index["frame"].to_numpy(),
             time=index["time"].to_numpy(),
             valid=np.column_stack([x, y, x + w, y + h]).clip(0, 1).astype(np.float32),
-            read=partial(_read_store, path),
+            read=partial(read_store, path),
             rles=index["rle"].combine_chunks(),
         )
 
@@ -101,11 +101,12 @@ def _views(project: Project, video: Video) -> Iterator[Source]:
             frame=index["frame"].to_numpy(),
             time=index["time"].to_numpy(),
             valid=np.tile(np.array(_RECTANGLE, np.float32), (len(index), 1)),
-            read=partial(_read_store, store.checked(name.removesuffix(".parquet") + ".mp4")),
+            read=partial(read_store, store.checked(name.removesuffix(".parquet") + ".mp4")),
         )
 
 
-def _read_store(path: Path, start: int, count: int) -> Sequence[NDArray[np.uint8]]:
+def read_store(path: Path, start: int, count: int) -> Sequence[NDArray[np.uint8]]:
+    """Pictures of a store file, u8[H, W, 3] each, see `Read`."""
     return list(framestore.read_clip(path, start, count))
 
 
