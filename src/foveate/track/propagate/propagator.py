@@ -31,6 +31,7 @@ from typing import TYPE_CHECKING
 from foveate.settings import TrackSettings
 from foveate.track.propagate.coat import Coat
 from foveate.track.propagate.gallery import Gallery
+from foveate.track.propagate.ground import Ground
 from foveate.track.propagate.parts import hold_size, keep_connected, most_alike, of_its_size
 from foveate.track.propagate.watch import Watch
 
@@ -153,6 +154,7 @@ class Propagator:
     centre: Tensor | None = None  # f32[D], mean token of the first prompted frame
     galleries: list[Gallery] = field(init=False)
     watches: list[Watch] = field(init=False)
+    ground: Ground = field(default_factory=Ground)
     coats: list[Coat] = field(init=False)
     outlines: list[Tensor | None] = field(init=False)  # of each subject, labels of the last sure frame in which it had its size
 
@@ -222,11 +224,14 @@ class Propagator:
         for subject, one in enumerate(found):
             if one is not None:
                 self._learn(subject, query, one, time, colours)
+        if all(one is not None and one.sure for s, one in enumerate(found) if self.started(s)):
+            self.ground.learn(query, labels.amax(-1))
         return found
 
     def cut(self) -> None:
         """The next frame belongs to another shot: what the recent frames say about places is of no use there."""
         self.recent.clear()
+        self.ground = Ground()
         self.coats = [Coat() for _ in range(self.subjects)]  # it may be lit in another way
         for watch in self.watches:
             watch.lost = watch.cut = True
@@ -291,6 +296,7 @@ class Propagator:
             others: list[Voters] = [(m.tokens, m.labels[:, subject], near, 0.0) for m in recent if not m.given[subject]]
             labels[at] = vote(query[at], known + others, topk, temperature)
         own, other = gallery.subject.likeness(query), gallery.background.likeness(query)
+        labels = labels * self.ground.free(query, own)
         # A subject that has changed all over is measured by the patches of it that changed least.
         inside = own[labels > 0.5 * peak]
         typical = max(watch.likeness, 1e-6)
@@ -374,6 +380,7 @@ class Propagator:
         other = replace(self)
         other.prompted, other.recent, other.centre = self.prompted, deque([self.recent[-1]]), self.centre
         other.galleries = [gallery.copy() for gallery in self.galleries]
+        other.ground = replace(self.ground)
         other.coats = [coat.copy() for coat in self.coats]
         other.outlines = list(self.outlines)
         other.watches = [replace(watch, down=-watch.down, right=-watch.right) for watch in self.watches]
@@ -386,6 +393,7 @@ class Propagator:
         import torch
 
         out = {} if self.centre is None else {"centre": self.centre}
+        out |= {f"ground.{name}": value for name, value in self.ground.state().items()}
         for kind, memories in (("prompted", self.prompted), ("recent", self.recent)):
             for i, memory in enumerate(memories):
                 out[f"{kind}.{i:03d}.tokens"] = memory.tokens.half().contiguous()
@@ -411,6 +419,7 @@ class Propagator:
 
         self.prompted, self.recent = memories("prompted"), deque(memories("recent"))
         self.centre = state.get("centre")
+        self.ground.restore({name.removeprefix("ground."): v for name, v in state.items() if name.startswith("ground.")})
         for i, gallery in enumerate(self.galleries):
             own = f"gallery.{i:03d}."
             if f"{own}kept" in state:
