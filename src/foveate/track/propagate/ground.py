@@ -1,8 +1,9 @@
 """The ground: what each place of a view looks like with no subject there.
 
-A fixed camera sees the same patch at the same place until something stands on it. So a patch that looks as its place did, more than it looks
-like the subject, is ground, however much a worn gallery may like it. Where the camera moves, places look like nothing that was there before
-and nothing follows from it. Learned only where all subjects are surely seen, and away from them: what is missed must not become ground.
+A fixed camera sees the same patch at the same place until something stands on it. So a patch that looks as its place did, more than it
+looks like the subject, is ground, however much a worn gallery may like it. Where the camera moves, places look like nothing that was there
+before, and nothing follows from it. Learned only where all subjects are surely seen, and away from them: what is missed must not become
+ground.
 """
 
 from __future__ import annotations

@@ -15,9 +15,10 @@ similar patches in the prompted frame and in the last few frames, weighted exp(c
 * pictures that are darker than usual are brightened first (``brightened``), for the backbone has seen few of them;
 * a gallery of looks (``gallery.py``) votes beside the prompted frames and says whether what was found still is the subject. Where it is
   not, the subject counts as lost; then the whole view is searched, and only what is clearly like the gallery is accepted;
-* something that is like it beside it is told by its coat (``coat.py``).
+* what looks as its place did with no subject there is ground (``ground.py``); something that is like the subject beside it is told by its
+  coat (``coat.py``).
 
-Memory is constant: four prompted frames (the first and the three newest), ``context`` recent ones and the gallery. Everything here works
+Memory is constant: four prompted frames (the first and the three newest), ``context`` recent ones, the gallery, the coat and the ground. Everything here works
 on arrays of tokens and knows nothing of videos.
 """
 
