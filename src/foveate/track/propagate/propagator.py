@@ -18,8 +18,8 @@ similar patches in the prompted frame and in the last few frames, weighted exp(c
 * what looks as its place did with no subject there is ground (``ground.py``); something that is like the subject beside it is told by its
   coat (``coat.py``).
 
-Memory is constant: four prompted frames (the first and the three newest), ``context`` recent ones, the gallery, the coat and the ground. Everything here works
-on arrays of tokens and knows nothing of videos.
+Memory is constant: four prompted frames (the first and the three newest), ``context`` recent ones, the gallery, the coat and the ground.
+Everything here works on arrays of tokens and knows nothing of videos.
 """
 
 from __future__ import annotations
