@@ -85,7 +85,7 @@ def tracking_rows() -> list[tuple[str, str, str]]:
         rows.append((what, "yes" if kill["identical"] else "no", "`tracking_kill.py`"))
     if cross := cell("tracking_cross"):
         what = f"{cross['tracker']}: two animals that differ by {100 * cross['mark_share']:.1f} % of their area, "
-        what += f"{cross['crossings']} crossings: IDF1, and as the tracker alone left them (before its gallery)"
+        what += f"{cross['crossings']} crossings: IDF1, and as the tracker alone left them"
         scores = (cross["foveate track"]["IDF1"], cross["as the tracker left it"]["IDF1"])
         rows.append((what, ", ".join(f"{score:.2f}" for score in scores), "`tracking_cross.py`"))
     if sam2 := cell("sam2_memory"):

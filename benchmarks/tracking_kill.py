@@ -25,7 +25,7 @@ import numpy as np
 from cells import RESULTS, write_cell
 
 SEGMENT, SHORT_SIDE = 8, 168
-SPREAD = 0.2
+SPREAD = 0.1
 """A process lives for its start and up to this share of the time that tracking alone takes."""
 
 
