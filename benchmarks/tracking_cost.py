@@ -178,8 +178,13 @@ def draw(cells: dict[str, dict[str, Any]]) -> None:
             left.plot([cost(c) for c in own], [c["JF"] for c in own], color=colour, marker=mark, ms=3, lw=1, label=words)
             for one in own:
                 place, below = (cost(one), one["JF"]), mark == "s"
-                left.annotate(one[key], place, (0, -8 if below else 4), textcoords="offset points", ha="center", color=colour)
+                left.annotate(
+                    one[key], place, (5, -9) if below else (-5, 4), textcoords="offset points", ha="center", color=colour
+                )
         left.plot(cost(default), default["JF"], marker="o", ms=8, mfc="none", mec="black")
+        left.set_xscale("log")
+        left.set_xticks([0.5, 1, 2, 4], ["0.5", "1", "2", "4"])
+        left.minorticks_off()
         left.set_xlabel("CPU time per frame (forward passes of the default)")
         left.set_ylabel("J&F, every fourth frame")
         left.legend(frameon=False, loc="lower right")
@@ -188,6 +193,7 @@ def draw(cells: dict[str, dict[str, Any]]) -> None:
         right.barh(range(len(changed)), [c["JF"] - default["JF"] for c in changed], color="#0072B2", height=0.6)
         right.set_yticks(range(len(changed)), names)
         right.invert_yaxis()
+        right.locator_params(axis="x", nbins=4)
         right.axvline(0, color="black", lw=0.6)
         right.set_xlabel(f"change of J&F against the default ({default['JF']:.3f})")
         for axis in (left, right):
