@@ -35,7 +35,7 @@ class PastureSettings:
     fps: float = 5.0
     width: int = 480  # of one view; the picture holds two, one above the other
     height: int = 270
-    step: float = 0.6  # seconds between analysed frames, a multiple of those between frames
+    step: float = 0.4  # seconds between analysed frames, a multiple of those between frames
     lying: tuple[float, float] = (0.08, 0.32)  # mean share of time lying in control and treatment: the planted difference
     difficulty: Difficulty = field(default_factory=Difficulty)
     behaviours: Known = "demo"  # all: the ten of the published data, with a trough in every pen
