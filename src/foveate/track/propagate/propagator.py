@@ -70,6 +70,7 @@ GROWN, CROWDED = 1.35, 1.1  # of its typical size: then something else may be pa
 WORN = 0.8  # with less its outline is not taken for its shape there
 SIMILAR = 0.35  # likeness beyond that to the background, as a share of what is typical, that makes a patch elsewhere one of a look-alike
 RIVAL = 0.25  # of its typical size: labels that lie elsewhere and make a look-alike
+WHOLE = 0.4  # likewise, from which on it is one whose coat can be learned, and no tuft
 RIVALRY = 10.0  # seconds for which it is expected to come close
 
 
@@ -334,7 +335,7 @@ class Propagator:
         apart = alike & (functional.max_pool2d(grid[None], 3, 1, 1)[0] < 0.3 * peak)
         if float(apart.sum()) > RIVAL * watch.size:
             watch.rival = time
-            if off is not None and not coat.telling:
+            if off is not None and not coat.telling and float(apart.sum()) > WHOLE * watch.size:
                 coat.meet(off, apart)
         weight = grid.flatten()
         likeness = float((own * weight).sum() / weight.sum().clamp(min=1e-6)) / max(watch.likeness, 1e-6)
