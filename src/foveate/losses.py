@@ -7,7 +7,7 @@ the whole batch, and the mean over processes of every loss is the loss of one pr
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -147,9 +147,7 @@ def koleo(features: Tensor, group: ProcessGroup | None = None) -> Tensor:
     own = functional.normalize(features.float(), eps=_KOLEO_EPS, dim=-1)
     everyone, first = own, 0
     if group is not None:
-        from torch.distributed.nn.functional import all_gather
-
-        everyone = torch.cat(all_gather(own, group))  # type: ignore[no-untyped-call]
+        everyone = _Gathered.apply(own, group)  # type: ignore[no-untyped-call]
         first = torch.distributed.get_rank(group) * len(own)
     if len(everyone) < 2:
         raise ValueError("KoLeo needs two samples: one alone has no neighbour")
@@ -160,6 +158,25 @@ def koleo(features: Tensor, group: ProcessGroup | None = None) -> Tensor:
     distance = functional.pairwise_distance(own, everyone[nearest], eps=_KOLEO_EPS)
     distance = torch.where(distance < _KOLEO_FLOOR, distance.detach(), distance)
     return -(distance + _KOLEO_EPS).log().mean()
+
+
+class _Gathered(torch.autograd.Function):
+    """The rows of all processes, f32[ranks x B, D] of f32[B, D]; the gradient of a row is the sum of what all processes ask of it.
+
+    PyTorch's own (``distributed.nn.functional.all_gather``) is deprecated, and what replaces it is not public.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, own: Tensor, group: ProcessGroup) -> Tensor:
+        ctx.group = group
+        rows = [torch.empty_like(own) for _ in range(group.size())]
+        torch.distributed.all_gather(rows, own.contiguous(), group=group)
+        return torch.cat(rows)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        whole = _over(ctx.group, gradient.clone(memory_format=torch.contiguous_format))
+        return whole.chunk(ctx.group.size())[ctx.group.rank()], None
 
 
 def _over(group: ProcessGroup | None, value: Tensor, largest: bool = False) -> Tensor:

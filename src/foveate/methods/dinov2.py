@@ -28,6 +28,7 @@ from foveate.data.blockmasks import BlockMasks
 from foveate.data.subject import Background, changed, patch_shares, subject_mean
 from foveate.methods.moment import Group, Moment
 from foveate.models.heads import DinoHead
+from foveate.models.lowrank import add_low_rank, merged
 from foveate.models.vit import Vit
 from foveate.schedules import Schedule
 from foveate.schema import FoveateError
@@ -64,6 +65,9 @@ class Dinov2Config:
     last_layer_frozen: int = 400  # steps
     # Not published: fewer numbers to train on little data, and the mask as more than a place to crop.
     frozen_blocks: int = 0  # first blocks that stay as they are, with the embeddings and tokens before them
+    rank: int = (
+        0  # of updates beside the matrices of the other blocks, all else of which stays as it is; 0: all weights are trained
+    )
     background: Background = "keep"  # of what the student sees
     target: Literal["cls", "subject"] = "cls"  # what the teacher tells of a view: its CLS token, or the mean of the subject
 
@@ -90,11 +94,13 @@ class Dinov2(nn.Module):
                 )
         self.config = config
         self.student, width = vit, vit.config.width
-        if config.frozen_blocks:
+        self.teacher = _still(self.student)  # of whole matrices also where the student's have updates beside them
+        if config.rank:
+            add_low_rank(vit, config.rank, config.frozen_blocks)
+        elif config.frozen_blocks:
             _freeze(vit, config.frozen_blocks)
         self.head = DinoHead(width, config.prototypes, config.hidden, config.bottleneck)
         self.patch_head = None if config.tied else DinoHead(width, config.prototypes, config.hidden, config.bottleneck)
-        self.teacher = _still(self.student)
         self.teacher_head = _still(self.head)
         self.teacher_patch_head = None if self.patch_head is None else _still(self.patch_head)
         self.whole_batch = ""
@@ -213,9 +219,11 @@ class Dinov2(nn.Module):
 
     @torch.no_grad()
     def after_step(self, at: Moment) -> None:
-        """The teacher follows: momentum x teacher + (1 - momentum) x student; so do centres."""
-        students = [m for m in (self.student, self.head, self.patch_head) if m is not None]
-        student, teacher = ([p.data for m in modules for p in m.parameters()] for modules in (students, self._teachers()))
+        """The teacher follows: momentum x teacher + (1 - momentum) x student; so do centres. The student's updates count as what they
+        make of its matrices: the mean of products is not the product of means."""
+        heads = [p.data for m in (self.head, self.patch_head) if m is not None for p in m.parameters()]
+        student = [*merged(self.student).values(), *heads]
+        teacher = [p.data for m in self._teachers() for p in m.parameters()]
         torch._foreach_lerp_(teacher, student, 1 - self.config.momentum.at(at.step, at.steps))
         for name, (total, rows) in self._logits.items():
             centre = self.get_buffer(name)

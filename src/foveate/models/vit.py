@@ -19,6 +19,7 @@ import torch
 from foveate.models import folder as folders
 from foveate.models import vit_layouts
 from foveate.models.folder import IMAGENET, Colours
+from foveate.models.lowrank import merged
 from foveate.models.vit_blocks import Positions, Qkv, Sizes, VitConfig, sized
 from foveate.models.vit_model import Seen, Vit, resized
 from foveate.schema import FoveateError
@@ -160,7 +161,8 @@ def save_vit(vit: Vit, folder: Path, colours: Colours = IMAGENET) -> None:
     LayerScale as a ``Dinov2Model``, else as a ``ViTModel`` (without a pooler: ``add_pooling_layer=False``). It appears, or replaces an
     older one, as a whole.
 
-    ``transformers`` interpolates positions by its own rule (``antialias`` with registers, else ``size``); ``load_vit`` by the model's.
+    Low-rank updates become part of the matrices that they stand beside (``lowrank``). ``transformers`` interpolates positions by its own
+    rule (``antialias`` with registers, else ``size``); ``load_vit`` by the model's.
 
     Args:
         vit: the backbone, on any device; float32 is written.
@@ -170,7 +172,7 @@ def save_vit(vit: Vit, folder: Path, colours: Colours = IMAGENET) -> None:
     Raises:
         FoveateError: adapters, a width that ``transformers`` has no name for, or a full disk.
     """
-    weights = {name: value.detach().cpu().float() for name, value in vit.state_dict().items()}
+    weights = {name: value.detach().cpu().float() for name, value in merged(vit).items()}
     if any(".beside_" in name for name in weights):
         raise FoveateError("a backbone with adapters has no place in this layout", file=folder, remedy="save it without them")
     state = {name: value.contiguous().clone() for name, value in vit_layouts.theirs(weights, "huggingface").items()}
