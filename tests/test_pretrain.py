@@ -24,7 +24,7 @@ from foveate.actions import embed
 from foveate.cli import main
 from foveate.data.augment import Augmentation
 from foveate.methods.dinov2 import Dinov2Config
-from foveate.models.vit import load_vit
+from foveate.models.vit import VitConfig, load_vit
 from foveate.project import Project
 from foveate.recipes import RECIPES, Recipe, recipe_of
 from foveate.schedules import Schedule, constant
@@ -150,6 +150,22 @@ def test_whole_views_are_stored_first(study: Project) -> None:
     assert pretrain.views_to_make(study, unguided) == []
     found = pretrain.run(study, unguided)
     assert found.facts()["pictures"] == 60 and found.stamp != pretrain.artefact(study, TINY).stamp
+
+
+def test_a_backbone_can_be_drawn(study: Project) -> None:
+    drawn = replace(TINY, start="random", backbone=VitConfig(image_size=28, patch=14, width=16, depth=1, heads=2))
+    state = pretrain.build(study, drawn).backbone().state_dict()
+    again, other = (pretrain.build(study, replace(drawn, training=replace(drawn.training, seed=seed))) for seed in (1, 2))
+    assert all(torch.equal(value, again.backbone().state_dict()[name]) for name, value in state.items())
+    assert not torch.equal(state["pos_embed"], other.backbone().state_dict()["pos_embed"])
+    assert pretrain.artefact(study, drawn).settings["weights"] == "random"
+    with pytest.raises(FoveateError, match="does not say what to draw"):
+        pretrain.build(study, replace(drawn, backbone=None))
+
+
+def test_a_stamp_outlives_fields_that_say_nothing() -> None:
+    assert set(TINY.relevant()) == {"source", "method", "training"}
+    assert set(replace(TINY, frames=8, every=1.0).relevant()) == {"source", "method", "training", "frames", "every"}
 
 
 def test_masks_come_where_the_method_looks_at_subjects(study: Project) -> None:

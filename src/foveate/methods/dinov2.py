@@ -71,6 +71,16 @@ class Dinov2Config:
     background: Background = "keep"  # of what the student sees
     target: Literal["cls", "subject"] = "cls"  # what the teacher tells of a view: its CLS token, or the mean of the subject
 
+    @property
+    def size(self) -> int:
+        """Pixels per side of the large views."""
+        return self.views.large
+
+    @property
+    def wants_masks(self) -> bool:
+        """Whether it looks at the subjects' masks."""
+        return self.background != "keep" or self.target == "subject" or self.masks.subject > 0
+
 
 class Dinov2(nn.Module):
     """Student, teacher and heads.

