@@ -188,7 +188,7 @@ def test_rates_are_those_of_the_schedules_times_the_groups(tmp_path: Path) -> No
             super().after_step(at)
 
     method = Looked()
-    made = optimiser.adamw(method.param_groups(), TRAINING)
+    made = optimiser.made(method.param_groups(), TRAINING)
     names = {id(param): name for name, param in method.named_parameters()}
     for step in range(4):
         optimiser.set_rates(made, TRAINING, step)
@@ -206,11 +206,11 @@ def test_rates_are_those_of_the_schedules_times_the_groups(tmp_path: Path) -> No
 def test_equal_multipliers_share_a_group() -> None:
     groups = Toy().param_groups()
     again = [replace(group, part=f"part {k}") for k, group in enumerate(groups)]
-    assert len(optimiser.adamw(again, TRAINING).param_groups) == 4
+    assert len(optimiser.made(again, TRAINING).param_groups) == 4
     same = [replace(group, lr=1.0, decay=1.0, frozen=0) for group in groups]
-    assert len(optimiser.adamw(same, TRAINING).param_groups) == 1
+    assert len(optimiser.made(same, TRAINING).param_groups) == 1
     with pytest.raises(ValueError, match="two groups"):
-        optimiser.adamw([*groups, groups[0]], TRAINING)
+        optimiser.made([*groups, groups[0]], TRAINING)
 
 
 def test_a_run_is_adamw_by_hand(tmp_path: Path) -> None:
@@ -232,6 +232,29 @@ def test_a_run_is_adamw_by_hand(tmp_path: Path) -> None:
             its["weight_decay"] = group.decay * training.decay.at(step, 5)
         plain.step()
         plain.zero_grad()
+        method.after_step(at)
+    for name, tensor in weights(method).items():
+        assert torch.allclose(tensor, weights(looped)[name], atol=1e-6), name
+
+
+def test_a_run_is_sgd_by_hand(tmp_path: Path) -> None:
+    """With momentum and with the decay in the gradient, and the same when it goes on from a state."""
+    training = replace(TRAINING, steps=5, keep=(), clip=None, optimiser="sgd", momentum=0.8)
+    looped = run(tmp_path / "once", training)
+    method, pictures = Toy(), Pictures().batches()
+    groups = method.param_groups()
+    speed = {id(p): torch.zeros_like(p) for g in groups for p in g.params}
+    for step in range(5):
+        at = Moment(step, 5, 4, 5, 8)
+        torch.manual_seed(int(np.random.SeedSequence((5, step, 0)).generate_state(1, np.uint64)[0] >> 1))
+        method.step(next(pictures), at)[0].backward()
+        lr, decay = training.lr.at(step, 5), training.decay.at(step, 5)
+        with torch.no_grad():
+            for group in groups:
+                for param in group.params:
+                    speed[id(param)].mul_(0.8).add_(param.grad + group.decay * decay * param)
+                    param.sub_((0.0 if step < group.frozen else group.lr * lr) * speed[id(param)])
+                    param.grad = None
         method.after_step(at)
     for name, tensor in weights(method).items():
         assert torch.allclose(tensor, weights(looped)[name], atol=1e-6), name
@@ -472,7 +495,7 @@ def test_other_boards_get_what_metrics_get(tmp_path: Path, monkeypatch: pytest.M
 
 def test_states_are_newest_two_and_nothing_else(tmp_path: Path) -> None:
     method = Toy()
-    made = optimiser.adamw(method.param_groups(), TRAINING)
+    made = optimiser.made(method.param_groups(), TRAINING)
     world = parallel.World(0, 1, torch.device("cpu"))
     for step in (1, 2, 10, 30):
         checkpoint.save(tmp_path, step, method, made, {"a": step}, world)

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from foveate.schema import FoveateError
-from foveate.store import file_sha256
+from foveate.store import file_sha256, write_aside, write_json
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
 Colours: TypeAlias = tuple[tuple[float, ...], tuple[float, ...]]
 """Mean and standard deviation of each colour, of values 0..1."""
@@ -195,3 +199,62 @@ def _refuse_random_weights(report: dict[str, Any], folder: Path, kind: str, unus
         file=folder,
         remedy="check that config.json and model.safetensors belong together and hold the whole vision model",
     )
+
+
+def weights_by_name(files: Sequence[Path]) -> dict[str, Any]:
+    """What safetensors files, or .pth files of tensors alone, hold.
+
+    Raises:
+        FoveateError: there is none, it is damaged, or pickled with more than tensors.
+    """
+    import torch
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    found: dict[str, Any] = {}
+    for file in files:
+        try:
+            read = load_file(file) if file.suffix == ".safetensors" else torch.load(file, map_location="cpu", weights_only=True)
+        except MemoryError:
+            raise
+        except (SafetensorError, OSError) as error:
+            raise FoveateError(
+                f"cannot be read ({error})", file=file, remedy="the file may be cut short: copy it again"
+            ) from error
+        except Exception as error:  # whatever a wrong file makes the unpickler stumble over
+            raise FoveateError(
+                "not a file of tensors alone (other pickled content is not opened: it can run code)",
+                file=file,
+                remedy="take the published backbone file, or save its tensors as safetensors",
+            ) from error
+        if not isinstance(read, Mapping):
+            raise FoveateError("no weights by name in this file", file=file, remedy="take the published backbone file")
+        found.update(read)
+    return found
+
+
+def write(folder: Path, config: Mapping[str, Any], weights: Mapping[str, Tensor], colours: Colours = IMAGENET) -> None:
+    """A model folder: ``config.json``, ``preprocessor_config.json`` and ``model.safetensors``. It appears, or replaces an older one, as a
+    whole.
+
+    Raises:
+        FoveateError: the disk is full.
+    """
+    from safetensors.torch import save
+
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    aside = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".aside", dir=folder.parent))
+    try:
+        write_json(aside / "config.json", dict(config))
+        mean, std = colours
+        write_json(aside / "preprocessor_config.json", {"image_mean": mean, "image_std": std, "rescale_factor": 1 / 255})
+        with write_aside(aside / "model.safetensors") as path:
+            path.write_bytes(save(dict(weights), metadata={"format": "pt"}))
+        aside.chmod(0o755)  # temporary folders are not readable to others
+        old = aside.with_suffix(".old")
+        if folder.exists():
+            os.replace(folder, old)
+        os.replace(aside, folder)
+        shutil.rmtree(old, ignore_errors=True)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)

@@ -6,9 +6,6 @@ that others need is here. No pickle is opened but one of tensors alone, and no w
 
 from __future__ import annotations
 
-import os
-import shutil
-import tempfile
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -23,7 +20,6 @@ from foveate.models.lowrank import merged
 from foveate.models.vit_blocks import Positions, Qkv, Sizes, VitConfig, sized
 from foveate.models.vit_model import Seen, Vit, resized
 from foveate.schema import FoveateError
-from foveate.store import write_aside, write_json
 
 __all__ = ["Positions", "Qkv", "Seen", "Sizes", "Vit", "VitConfig", "load_vit", "resized", "save_vit", "sized"]
 
@@ -119,9 +115,6 @@ def _check(settings: dict[str, Any], config: VitConfig) -> None:
 
 def _read(source: Path) -> tuple[Mapping[str, Any], dict[str, Any]]:
     """Weights by name and the content of config.json, empty for a file."""
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
     files, settings = [source], {}
     if source.is_dir():
         settings = folders.read_json(source / "config.json") or {}
@@ -134,26 +127,7 @@ def _read(source: Path) -> tuple[Mapping[str, Any], dict[str, Any]]:
         files = folders.weight_files(source)
     if not files or not files[0].is_file():
         raise FoveateError("no weights here", file=source, remedy="name a Hugging Face folder, a .safetensors or a .pth file")
-    state: dict[str, Any] = {}
-    for file in files:
-        try:
-            read = load_file(file) if file.suffix == ".safetensors" else torch.load(file, map_location="cpu", weights_only=True)
-        except MemoryError:
-            raise
-        except (SafetensorError, OSError) as error:
-            raise FoveateError(
-                f"cannot be read ({error})", file=file, remedy="the file may be cut short: copy it again"
-            ) from error
-        except Exception as error:  # whatever a wrong file makes the unpickler stumble over
-            raise FoveateError(
-                "not a file of tensors alone (other pickled content is not opened: it can run code)",
-                file=file,
-                remedy="take the published backbone file, or save its tensors as safetensors",
-            ) from error
-        if not isinstance(read, Mapping):
-            raise FoveateError("no weights by name in this file", file=file, remedy="take the published backbone file")
-        state.update(read)
-    return state, settings
+    return folders.weights_by_name(files), settings
 
 
 def save_vit(vit: Vit, folder: Path, colours: Colours = IMAGENET) -> None:
@@ -176,24 +150,7 @@ def save_vit(vit: Vit, folder: Path, colours: Colours = IMAGENET) -> None:
     if any(".beside_" in name for name in weights):
         raise FoveateError("a backbone with adapters has no place in this layout", file=folder, remedy="save it without them")
     state = {name: value.contiguous().clone() for name, value in vit_layouts.theirs(weights, "huggingface").items()}
-    from safetensors.torch import save
-
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    aside = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".aside", dir=folder.parent))
-    try:
-        write_json(aside / "config.json", _huggingface_config(vit.config, folder))
-        mean, std = colours
-        write_json(aside / "preprocessor_config.json", {"image_mean": mean, "image_std": std, "rescale_factor": 1 / 255})
-        with write_aside(aside / "model.safetensors") as path:
-            path.write_bytes(save(state, metadata={"format": "pt"}))
-        aside.chmod(0o755)  # temporary folders are not readable to others
-        old = aside.with_suffix(".old")
-        if folder.exists():
-            os.replace(folder, old)
-        os.replace(aside, folder)
-        shutil.rmtree(old, ignore_errors=True)
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
+    folders.write(folder, _huggingface_config(vit.config, folder), state, colours)
 
 
 def _huggingface_config(config: VitConfig, folder: Path) -> dict[str, Any]:

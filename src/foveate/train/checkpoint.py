@@ -149,15 +149,20 @@ def _read(state: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
 
 
 def keep_backbone(folder: Path, step: int, backbone: nn.Module, world: World) -> None:
-    """Write ``step-<step>/`` as a model folder in Hugging Face's layout, which ``embed`` and ``AutoModel.from_pretrained`` open."""
+    """Write ``step-<step>/`` as a model folder: a transformer in Hugging Face's layout, which ``embed`` and ``AutoModel.from_pretrained``
+    open, a convolutional network in our own."""
+    from foveate.models.convnets import ConvNet, save_convnet
     from foveate.models.vit import Vit, save_vit
 
-    if not isinstance(backbone, Vit):
-        raise TypeError(f"only a Vit can be kept as a model folder, not a {type(backbone).__name__}")
+    if not isinstance(backbone, (Vit, ConvNet)):
+        raise TypeError(f"only a Vit or a ConvNet can be kept as a model folder, not a {type(backbone).__name__}")
     weights = {name: whole(tensor).detach().cpu() for name, tensor in backbone.state_dict().items()}
     if world.first:
         with torch.device("meta"):
-            copy = Vit(backbone.config)
+            copy = type(backbone)(backbone.config)  # type: ignore[arg-type]
         copy.load_state_dict(weights, assign=True)
-        save_vit(copy, folder / f"step-{step}")
+        if isinstance(copy, Vit):
+            save_vit(copy, folder / f"step-{step}")
+        else:
+            save_convnet(copy, folder / f"step-{step}")
     together()

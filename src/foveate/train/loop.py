@@ -120,7 +120,7 @@ class _Run:
 
     method: Any
     stepping: nn.Module  # what is called in place of ``method.step``
-    optimiser: torch.optim.AdamW
+    optimiser: torch.optim.Optimizer
     parts: dict[str, list[nn.Parameter]]
     training: Training
     machine: Machine
@@ -167,7 +167,7 @@ def _begin(method: Any, training: Training, folder: Path, machine: Machine, worl
     method.to(world.device)
     stepping = parallel.wrapped(method, machine, world)
     groups = method.param_groups()
-    adamw = optimiser.adamw(groups, training)
+    made = optimiser.made(groups, training)
     if world.first:
         for left in (folder / STOPPED, *folder.glob("*/.*.aside")):  # by a run that was stopped, or killed
             shutil.rmtree(left, ignore_errors=True)
@@ -175,7 +175,7 @@ def _begin(method: Any, training: Training, folder: Path, machine: Machine, worl
     run = _Run(
         method,
         stepping,
-        adamw,
+        made,
         optimiser.parts_of(groups),
         training,
         machine,
@@ -189,7 +189,7 @@ def _begin(method: Any, training: Training, folder: Path, machine: Machine, worl
         [],
         bf16,
     )
-    found = checkpoint.load(folder / RESUME, method, adamw)
+    found = checkpoint.load(folder / RESUME, method, made)
     if found is not None:
         run.step, facts = found
         _same(facts["training"], training, folder)

@@ -1,4 +1,4 @@
-"""The one optimiser: AdamW, one group of parameters for each pair of multipliers, gradients clipped part by part."""
+"""AdamW or SGD, one group of parameters for each pair of multipliers, gradients clipped part by part."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from foveate.train.parallel import whole
 from foveate.train.settings import Training
 
 
-def adamw(groups: list[Group], training: Training) -> torch.optim.AdamW:
-    """AdamW over all groups; those with the same multipliers share one, because each costs launches of its own."""
+def made(groups: list[Group], training: Training) -> torch.optim.Optimizer:
+    """AdamW or SGD with momentum, as the settings say, over all groups; those with the same multipliers share one, because each costs
+    launches of its own."""
     shared: dict[tuple[float, float, int], list[nn.Parameter]] = {}
     for group in groups:
         shared.setdefault((group.lr, group.decay, group.frozen), []).extend(group.params)
@@ -25,12 +26,14 @@ def adamw(groups: list[Group], training: Training) -> torch.optim.AdamW:
     if len({id(param) for param in params}) < len(params):
         raise ValueError("a parameter stands in two groups")
     fused = all(param.device.type == "cuda" for param in params)
+    if training.optimiser == "sgd":
+        return torch.optim.SGD(given, lr=0.0, momentum=training.momentum, fused=fused)
     return torch.optim.AdamW(given, lr=0.0, betas=training.betas, weight_decay=0.0, fused=fused)
 
 
-def set_rates(optimiser: torch.optim.AdamW, training: Training, step: int) -> tuple[float, float]:
-    """Learning rate and weight decay of a step, times each group's multipliers. A frozen group has rate 0, which in AdamW stops the decay,
-    too; its moments go on, as in the released code of DINOv2."""
+def set_rates(optimiser: torch.optim.Optimizer, training: Training, step: int) -> tuple[float, float]:
+    """Learning rate and weight decay of a step, times each group's multipliers. A frozen group has rate 0, which stops the decay, too; its
+    moments go on, as in the released code of DINOv2."""
     lr, decay = training.lr.at(step, training.steps), training.decay.at(step, training.steps)
     for group in optimiser.param_groups:
         group["lr"] = 0.0 if step < group["frozen"] else lr * group["times"]

@@ -16,9 +16,11 @@ class Training:
     steps: int  # of the whole run
     batch: int  # samples of a step, over all processes
     lr: Schedule  # learning rate; times the multiplier of a group
-    decay: Schedule  # AdamW's weight decay, likewise
+    decay: Schedule  # weight decay, likewise: of AdamW apart from the gradient, of SGD part of it
     epoch: int = 400  # steps in an epoch, the unit of a method's own schedules
-    betas: tuple[float, float] = (0.9, 0.999)
+    optimiser: Literal["adamw", "sgd"] = "adamw"
+    betas: tuple[float, float] = (0.9, 0.999)  # of AdamW
+    momentum: float = 0.9  # of SGD
     clip: float | None = 3.0  # largest norm of the gradient of each part of the method; None: any
     seed: int = 0
     keep: tuple[int, ...] = ()  # steps after which the backbone is kept as a model folder; 0: as it was before
