@@ -10,7 +10,7 @@ from torch import Tensor
 from foveate.settings import TrackSettings
 from foveate.track.pixels import LIT, brightened
 from foveate.track.propagate.coat import FRAMES, Coat, colours
-from foveate.track.propagate.propagator import Found, Propagator
+from foveate.track.propagate.propagator import SMALL, Found, Propagator
 from tests.test_propagate import COLUMNS, ROWS, WIDTH, scene, square
 
 OTHER = (0.3, -0.25)  # of the look-alike's coat, beyond the subject's
@@ -59,6 +59,18 @@ def test_one_of_the_same_coat_is_not_told_and_does_no_harm() -> None:
     told, untold = follow(trackers[0], coat=(0.0, 0.0)), follow(trackers[1], blind=True)
     assert not trackers[0].coats[0].telling
     assert all(torch.equal(one.labels, other.labels) for one, other in zip(told, untold, strict=True))
+
+
+def test_what_is_like_a_subject_of_a_few_patches_is_no_rival() -> None:
+    tracker = Propagator(TrackSettings(), ROWS, COLUMNS, 1)
+    for number, twin in enumerate(PLACES[:9]):
+        tokens, seen = frame(number, twin)
+        small = {0: square(4, 3, 2)} if number == 0 else None
+        tracker.step(tokens, small, time=number / 2, colours=seen)
+    assert tracker.watches[0].size < SMALL and tracker.watches[0].rival < 0
+    larger = Propagator(TrackSettings(), ROWS, COLUMNS, 1)
+    follow(larger)
+    assert larger.watches[0].size >= SMALL and larger.watches[0].rival > 0  # the same footage, the whole animal clicked
 
 
 @pytest.mark.parametrize("at", [3, 9, 12])

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from foveate.track.propagate.passes import Start
     from foveate.track.scene import Scene
 
-VERSION = 13
+VERSION = 14
 
 
 @remembered

@@ -69,6 +69,7 @@ INSIDE = 0.9  # of the peak: patches whose look is learned
 GROWN, CROWDED = 1.35, 1.1  # of its typical size: then something else may be part of it; likewise with a look-alike near
 WORN = 0.8  # with less its outline is not taken for its shape there
 SIMILAR = 0.35  # likeness beyond that to the background, as a share of what is typical, that makes a patch elsewhere one of a look-alike
+SMALL = 8.0  # patches: look-alikes of something smaller are not told, for its patches are mostly ground
 RIVAL = 0.25  # of its typical size: labels that lie elsewhere and make a look-alike
 WHOLE = 0.4  # likewise, from which on it is one whose coat can be learned, and no tuft
 RIVALRY = 10.0  # seconds for which it is expected to come close
@@ -310,9 +311,11 @@ class Propagator:
         labels = labels * (1 - late + late * functional.max_pool2d(core, 3, 1, 1).flatten())
         grid = labels.view(self.rows, self.columns)
         contested = abs(time - watch.rival) < RIVALRY
-        alike = ((own > ALIKE * watch.likeness) & (own - other > SIMILAR * watch.surplus)).view_as(grid)
+        alike = ((own > ALIKE * watch.likeness) & (own - other > SIMILAR * max(watch.surplus, LEAST))).view_as(grid)
+        if watch.size < SMALL:
+            contested, alike = False, torch.zeros_like(alike)
         coat, off = self.coats[subject], None
-        if colours is not None and coat.known:
+        if colours is not None and coat.known and watch.size >= SMALL:
             off = coat.off(query, colours, torch.maximum(grid, peak * alike))
             if coat.telling:
                 theirs = (alike | (grid > 0.3 * peak)) & (coat.nearer(off) > 0.6)
