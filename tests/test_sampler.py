@@ -199,12 +199,13 @@ def test_memory_is_bounded_by_the_buffer() -> None:
             alive -= 1
 
     class Watched(Sampler):
-        def _load(self, block, wanted):  # type: ignore[no-untyped-def]
+        def _load(self, number, block, wanted):  # type: ignore[no-untyped-def]
             nonlocal alive, most
-            loaded = [None if one is None else one.view(Counted) for one in super()._load(block, wanted)]
-            alive += sum(one is not None for one in loaded)
+            held = super()._load(number, block, wanted)
+            held.pictures.update({position: one.view(Counted) for position, one in held.pictures.items()})
+            alive += len(held.pictures)
             most = max(most, alive)
-            return loaded
+            return held
 
     sampler = Watched([Stored(3000).source()], 10, seed=0, buffer=400, workers=1)
     for _ in zip(range(600), sampler.batches(), strict=False):

@@ -9,11 +9,51 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING
 
+from foveate.schema import FoveateError
+
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
 _PICTURES = ("frames", "masks", "boxes")
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What an item is made of: V draws of T frames.
+
+    With one draw and no ``piece``, an item is a place at which a clip can begin, and a pass has every one once (so DoRA is trained). Else
+    an item is a piece of footage, and its draws are clips from inside it, at random and independent (so pairs are made for contrast).
+    """
+
+    frames: int = 1  # T of a draw
+    step: float = 0.0  # seconds from one frame of a draw to the next
+    draws: int = 1  # V
+    piece: float | None = None  # seconds of footage that are an item; None: all of a source, where there are several draws
+
+    def __post_init__(self) -> None:
+        if min(self.frames, self.draws) < 1 or (self.frames > 1 and not self.step > 0):
+            raise FoveateError(
+                f"no clip has {self.frames} frames {self.step:g} s apart in {self.draws} draws",
+                remedy="frames and draws are at least 1, and the step is a time in seconds",
+            )
+        if self.piece is not None and not self.piece > 0:
+            raise FoveateError(f"no piece of footage lasts {self.piece:g} s", remedy="correct the recipe")
+
+    @property
+    def span(self) -> float:
+        """Seconds from the first frame of a draw to the last."""
+        return (self.frames - 1) * self.step
+
+    @property
+    def random(self) -> bool:
+        """Whether draws are taken at random from inside an item."""
+        return self.draws > 1 or self.piece is not None
+
+    @property
+    def words(self) -> str:
+        """``a clip of 8 frames, 1 s apart``."""
+        return "a picture" if self.frames == 1 else f"a clip of {self.frames} frames, {self.step:g} s apart"
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,7 +63,7 @@ class Clips:
     frames: Tensor  # u8[B, V, T, 3, H, W], RGB
     valid: Tensor  # f32[B, 4] x0, y0, x1, y1 in 0..1: the part of the frames that is content; the rest is letterbox
     time: Tensor  # f64[B, V, T] seconds since the first frame of the video; NaN for single pictures
-    where: Tensor  # i32[B, V, T, 4] file, position in it, frame of the video, subject (numbers of ``Sampler.files``); -1: none
+    where: Tensor  # i32[B, V, T, 4] source, position in it, frame of the video, subject (numbers of the ``Sampler``'s lists); -1: none
     index: (
         Tensor  # i64[B] number of the sample in the whole run, step * batch + place in the batch: what its randomness hangs on
     )

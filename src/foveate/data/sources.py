@@ -7,15 +7,16 @@ reading it in order fast, so a source says how many are best read at once (`Sour
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import groupby
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from foveate import crops, framestore
+from foveate import crops, framestore, timeline, track
 from foveate.data import views
 from foveate.project import Project, Video
 from foveate.schema import FoveateError
@@ -44,9 +45,63 @@ class Source:
     read: Read
     together: int = GOP  # pictures best read at once, beginning at a multiple of that
     rles: pa.Array | None = field(default=None, repr=False)  # [N] run lengths of the subject's mask, or null
+    view: str = ""
+    stretch: NDArray[np.int64] | None = (
+        None  # [N] rising numbers of the unbroken stretches of footage: no clip crosses cuts and gaps
+    )
+    files: tuple[int, ...] = (0,)  # positions at which its files begin
 
     def __len__(self) -> int:
         return len(self.frame)
+
+
+def joined(sources: Sequence[Source]) -> list[Source]:
+    """The sources with the parts of one video, view and subject put together, so that clips reach from one file into the next."""
+    found: list[Source] = []
+    for video, group in groupby(sources, key=lambda one: (one.video, one.view, one.subject, one.name.rpartition("/")[0])):
+        parts = list(group)
+        found += [_joined(parts)] if video[0] and len(parts) > 1 else parts
+    return found
+
+
+def _joined(parts: Sequence[Source]) -> Source:
+    first, lengths = parts[0], [len(part) for part in parts]
+    begins = np.concatenate([[0], np.cumsum(lengths)])
+
+    def read(start: int, count: int) -> Sequence[NDArray[np.uint8]]:
+        pictures: list[NDArray[np.uint8]] = []
+        for k in range(int(np.searchsorted(begins, start, "right")) - 1, len(parts)):
+            low, high = max(start - begins[k], 0), min(start + count - begins[k], lengths[k])
+            if low < high:
+                pictures += parts[k].read(int(low), int(high - low))
+        return pictures
+
+    stretches = [part.stretch for part in parts if part.stretch is not None]
+    masks = [part.rles for part in parts if part.rles is not None]
+    return replace(
+        first,
+        name=first.name.rpartition("/")[0],
+        frame=np.concatenate([part.frame for part in parts]),
+        time=np.concatenate([part.time for part in parts]),
+        valid=np.concatenate([part.valid for part in parts]),
+        read=read,
+        rles=pa.concat_arrays(masks) if len(masks) == len(parts) else None,
+        stretch=np.concatenate(stretches) if len(stretches) == len(parts) else None,
+        files=tuple(int(begin) + file for begin, part in zip(begins[:-1], parts, strict=True) for file in part.files),
+    )
+
+
+def stretches(frame: NDArray[np.int64], analysed: NDArray[np.int64], cuts: NDArray[np.int64]) -> NDArray[np.int64]:
+    """[N] rising numbers of the unbroken stretches that frames are of: one ends where an analysed frame is missing, and at a cut.
+
+    Args:
+        frame: [N] rising numbers of frames, all of them analysed.
+        analysed: numbers of all analysed frames.
+        cuts: numbers of the frames with which further shots begin.
+    """
+    missed = np.searchsorted(analysed, frame) - np.arange(len(frame))  # so far
+    broken = (np.diff(missed) > 0) | (np.diff(np.searchsorted(cuts, frame, "right")) > 0)
+    return np.concatenate([[0], np.cumsum(broken)]).astype(np.int64)[: len(frame)]
 
 
 def crop_sources(project: Project, videos: Sequence[Video]) -> list[Source]:
@@ -61,23 +116,29 @@ def crop_sources(project: Project, videos: Sequence[Video]) -> list[Source]:
 def _crops(project: Project, video: Video) -> Iterator[Source]:
     store, size = _finished(crops.artefact(project, video)), project.config.crop.size
     box = "rect" if project.config.crop.mode == "paper" else "valid"
-    for name in store.files(".parquet"):
-        index = store.table(name)
-        if not len(index):
-            continue
-        x, y, w, h = (index[f"{box}_{side}"].to_numpy() / size for side in "xywh")
-        path = store.checked(name.removesuffix(".parquet") + ".mp4")
-        yield Source(
-            name=f"{video.name}/{name.removesuffix('.parquet')}",
-            video=video.name,
-            subject=index["subject"][0].as_py(),
-            size=(size, size),
-            frame=index["frame"].to_numpy(),
-            time=index["time"].to_numpy(),
-            valid=np.column_stack([x, y, x + w, y + h]).clip(0, 1).astype(np.float32),
-            read=partial(read_store, path),
-            rles=index["rle"].combine_chunks(),
-        )
+    analysed, tracks = timeline.analysed(project, video).frame, track.artefact(project, video)
+    for _, names in groupby(store.files(".parquet"), key=lambda name: name.rpartition("/")[0]):
+        parts = [(name, index) for name in names if len(index := store.table(name))]
+        frames = np.concatenate([np.empty(0, np.int64), *(index["frame"].to_numpy() for _, index in parts)])
+        done = 0
+        for name, index in parts:
+            view, subject = index["view"][0].as_py(), index["subject"][0].as_py()
+            stretch = stretches(frames, analysed, track.events.cuts(tracks, view))[done : done + len(index)]
+            x, y, w, h = (index[f"{box}_{side}"].to_numpy() / size for side in "xywh")
+            yield Source(
+                name=f"{video.name}/{name.removesuffix('.parquet')}",
+                video=video.name,
+                view=view,
+                subject=subject,
+                size=(size, size),
+                frame=index["frame"].to_numpy(),
+                time=index["time"].to_numpy(),
+                valid=np.column_stack([x, y, x + w, y + h]).clip(0, 1).astype(np.float32),
+                read=partial(read_store, store.checked(name.removesuffix(".parquet") + ".mp4")),
+                rles=index["rle"].combine_chunks(),
+                stretch=stretch,
+            )
+            done += len(index)
 
 
 def view_sources(project: Project, videos: Sequence[Video]) -> list[Source]:
