@@ -76,6 +76,10 @@ class Footage:
         """The first videos alone."""
         return replace(self, **{name: getattr(self, name)[:videos] for name in FILES})
 
+    def every(self, frames: int) -> Footage:
+        """With one frame in so many; the others count as not seen."""
+        return replace(self, seen=self.seen & (np.arange(self.seen.shape[1]) % frames == 0))
+
     def sources(self, what: str) -> list[Source]:
         """To train on: one source per video, of its crops ("crop", with masks) or of its whole views ("frame")."""
         return [self._source(what, video) for video in range(len(self.crops))]
