@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-_PICTURES = ("frames", "masks", "boxes")
+_PICTURES = ("frames", "masks", "boxes", "labels", "tokens")
 
 
 @dataclass(frozen=True)
@@ -69,17 +69,20 @@ class Clips:
     )
     masks: Tensor | None = None  # bool[B, V, T, H, W] the subject, in the frames' pixels
     boxes: Tensor | None = None  # f32[B, V, T, 4] x, y, w, h of the subject, in the frames' pixels
+    labels: Tensor | None = None  # f32[B, L] 1, 0, or NaN where nobody looked
+    # f16 or f32[B, V, T, N, D] what the frozen first blocks of a backbone made of the frames, which then have 0 x 0 pixels.
+    tokens: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.index)
 
     def to(self, device: torch.device) -> Clips:
-        """Frames, masks and boxes on ``device``, from pinned memory without waiting for the copy; the rest stays on the CPU, where
-        the draws that hang on it are made."""
+        """Frames, masks, boxes, labels and tokens on ``device``, from pinned memory without waiting for the copy; the rest stays on
+        the CPU, where the draws that hang on it are made."""
         return self._each(lambda tensor: tensor.to(device, non_blocking=True), _PICTURES)
 
     def pinned(self) -> Clips:
-        """With frames, masks and boxes in page-locked memory, from which a GPU copies by itself."""
+        """With all that ``to`` moves in page-locked memory, from which a GPU copies by itself."""
         return self._each(lambda tensor: tensor.pin_memory(), _PICTURES)
 
     def part(self, start: int, stop: int) -> Clips:

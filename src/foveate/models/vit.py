@@ -17,7 +17,7 @@ from foveate.models import folder as folders
 from foveate.models import vit_layouts
 from foveate.models.folder import IMAGENET, Colours
 from foveate.models.lowrank import merged
-from foveate.models.vit_blocks import Positions, Qkv, Sizes, VitConfig, sized
+from foveate.models.vit_blocks import Block, Positions, Qkv, Sizes, VitConfig, sized
 from foveate.models.vit_model import Seen, Vit, resized
 from foveate.schema import FoveateError
 
@@ -147,7 +147,7 @@ def save_vit(vit: Vit, folder: Path, colours: Colours = IMAGENET) -> None:
         FoveateError: adapters, a width that ``transformers`` has no name for, or a full disk.
     """
     weights = {name: value.detach().cpu().float() for name, value in merged(vit).items()}
-    if any(".beside_" in name for name in weights):
+    if any(block.adapted for block in vit.blocks if isinstance(block, Block)):
         raise FoveateError("a backbone with adapters has no place in this layout", file=folder, remedy="save it without them")
     state = {name: value.contiguous().clone() for name, value in vit_layouts.theirs(weights, "huggingface").items()}
     folders.write(folder, _huggingface_config(vit.config, folder), state, colours)

@@ -145,6 +145,10 @@ class Block(nn.Module):
     ``beside_attention`` and ``beside_mlp`` are empty places for adapters: modules called as ``adapter(normed f32[tokens, D], sizes, qkv)``,
     where ``qkv`` is the list of the block's ``Qkv`` per crop size, whose f32[tokens, D] is added to the residual stream beside the branch:
     x + attention(norm1(x)) + beside_attention(norm1(x)); x + mlp(norm2(x)) + beside_mlp(norm2(x)).
+
+    Further places: ``before``, called as ``adapter(x, sizes)``, whose output is added to the block's input; ``after_attention`` and
+    ``after_mlp``, called as those beside but with what the branch adds in place of what it sees, whose output is added on top. An adapter
+    that gives zeros changes no bit of what the block makes.
     """
 
     def __init__(self, config: VitConfig) -> None:
@@ -157,6 +161,9 @@ class Block(nn.Module):
         self.ls2 = None if config.layer_scale is None else LayerScale(config.width, config.layer_scale)
         self.beside_attention: nn.Module | None = None
         self.beside_mlp: nn.Module | None = None
+        self.before: nn.Module | None = None
+        self.after_attention: nn.Module | None = None
+        self.after_mlp: nn.Module | None = None
 
     def forward(self, x: Tensor, sizes: Sizes, kept: tuple[Kept, Kept] | None = None) -> tuple[Tensor, list[Qkv]]:
         """The tokens after the block, f32[tokens, D], and its queries, keys and values: of all pictures, or of those kept.
@@ -168,19 +175,33 @@ class Block(nn.Module):
         """
         if kept is not None:
             return self._some(x, *kept)
+        if self.before is not None:
+            x = x + self.before(x, sizes)
         normed = self.norm1(x)
         qkv = self.attn.split(self.attn.qkv(normed), sizes)
-        x = _plus(x, self.attn(qkv), self.ls1)
+        branch = self.attn(qkv)
+        x = _plus(x, branch, self.ls1)
+        if self.after_attention is not None:
+            x = x + self.after_attention(branch if self.ls1 is None else self.ls1(branch), sizes, qkv)
         if self.beside_attention is not None:
             x = x + self.beside_attention(normed, sizes, qkv)
         normed = self.norm2(x)
-        x = _plus(x, self.mlp(normed), self.ls2)
+        branch = self.mlp(normed)
+        x = _plus(x, branch, self.ls2)
+        if self.after_mlp is not None:
+            x = x + self.after_mlp(branch if self.ls2 is None else self.ls2(branch), sizes, qkv)
         if self.beside_mlp is not None:
             x = x + self.beside_mlp(normed, sizes, qkv)
         return x, qkv
 
+    @property
+    def adapted(self) -> bool:
+        """Whether there is an adapter in one of the places."""
+        places = (self.before, self.beside_attention, self.after_attention, self.beside_mlp, self.after_mlp)
+        return any(place is not None for place in places)
+
     def _some(self, x: Tensor, looking: Kept, thinking: Kept) -> tuple[Tensor, list[Qkv]]:
-        if self.beside_attention is not None or self.beside_mlp is not None:
+        if self.adapted:
             raise ValueError("a block with adapters cannot leave out pictures: set drop_path to 0")
         qkv = self.attn.split(self.attn.qkv(self.norm1(x[looking.rows])), looking.sizes)
         x = _plus_some(x, self.attn(qkv), self.ls1, looking)

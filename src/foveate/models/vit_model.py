@@ -86,6 +86,20 @@ class Vit(nn.Module):
                 found[number] = self._seen(x, sizes)[0]
         return [found[number] for number in wanted]
 
+    def until(self, pictures: Tensor, blocks: int) -> Tensor:
+        """f32[B, N, D]: all tokens of f32[B, 3, H, W] after the first ``blocks`` blocks, as the next block sees them."""
+        x, sizes = self._tokens([pictures], None)
+        for block in list(self.blocks)[:blocks]:
+            x, _ = block(x, sizes)
+        return x.view(*sizes[0], -1)
+
+    def onward(self, tokens: Tensor, blocks: int) -> Seen:
+        """What the model makes of pictures whose tokens f32[B, N, D] ``until`` gave for the same number of ``blocks``."""
+        x, sizes = tokens.flatten(0, 1), ((len(tokens), tokens.shape[1]),)
+        for block in list(self.blocks)[blocks:]:
+            x, _ = block(x, sizes)
+        return self._seen(x, sizes)[0]
+
     def watch(self, pictures: Tensor, blocks: Sequence[int], masked: Tensor | None = None) -> tuple[Seen, list[Qkv]]:
         """``forward``, and the queries, keys and values of some blocks, numbered as in ``layers``, from the same pass.
 
