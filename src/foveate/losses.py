@@ -7,6 +7,7 @@ the whole batch, and the mean over processes of every loss is the loss of one pr
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -55,6 +56,33 @@ def sinkhorn(logits: Tensor, temperature: float, iterations: int = 3, group: Pro
         of_prototype = torch.where(mass > _UNREACHED, 1 / (prototypes * mass), 0.0)
         of_sample = 1 / (total * (q @ of_prototype))
     return q.mul_(of_prototype).mul_((of_sample * total).unsqueeze(1))
+
+
+@torch.no_grad()
+def assignments(logits: Tensor, epsilon: float = 0.05, rounds: int = 30) -> Tensor:
+    """Which part of each picture belongs to which object, every object taking as much as the next: Sinkhorn-Knopp of each picture by
+    itself (DoRA, eq. 4).
+
+    ``M = exp(logits / epsilon)`` is scaled, ``rounds`` times, first so that every row adds up to 1 / k, then so that every column adds up
+    to 1 / n. In logarithms: the released code takes exponents from the picture's largest logit, and where two objects differ by more than
+    100 epsilon that is 0 / 0 in float32.
+
+    Args:
+        logits: float[..., k, n], likeness of k objects and n patches.
+        epsilon: temperature, above 0.
+        rounds: both scalings. Where logits differ by many epsilon, 30 leave rows some hundredths of 1 / k away, or more.
+
+    Returns:
+        f32[..., k, n] without gradient; columns add up to 1 / n, rows nearly to 1 / k. The released code multiplies this by n.
+    """
+    scaled = logits.float() / epsilon
+    objects, patches = scaled.shape[-2:]
+    of_patch = scaled.new_zeros(*scaled.shape[:-2], 1, patches)
+    of_object = scaled.new_zeros(*scaled.shape[:-2], objects, 1)
+    for _ in range(rounds):
+        of_object = -math.log(objects) - (scaled + of_patch).logsumexp(-1, keepdim=True)
+        of_patch = -math.log(patches) - (scaled + of_object).logsumexp(-2, keepdim=True)
+    return (scaled + of_object + of_patch).exp()
 
 
 @torch.no_grad()

@@ -48,7 +48,8 @@ def method_of(config: Config, backbone: Any) -> Method:
     """The method that has these settings, on a backbone, which becomes its student. Heads are drawn from PyTorch's generator, where
     ``backbone_of`` left it."""
     from foveate.methods.dinov2 import Dinov2, Dinov2Config
+    from foveate.methods.dora import Dora, DoraConfig
 
-    methods: dict[type, type] = {Dinov2Config: Dinov2}
+    methods: dict[type, type] = {Dinov2Config: Dinov2, DoraConfig: Dora}
     made: Method = methods[type(config)](backbone, config)
     return made
