@@ -31,7 +31,7 @@ from foveate.train import checkpoint, optimiser, parallel, records
 from foveate.train.loop import fit
 from foveate.train.settings import Machine, Training
 from foveate.train.speed import Line, Speedometer, duration, product_limit
-from foveate.train.watch import Watch
+from foveate.train.watch import Look, Watch
 from tests.toy import CONFIG, MACHINE, TRAINING, Dying, Pictures, Toy, weights
 
 
@@ -373,6 +373,42 @@ def test_collapse_stops_with_a_sentence(tmp_path: Path) -> None:
     assert len(looks) == 4 and looks[0]["spread"] > 100 * looks[-1]["spread"]
     assert (tmp_path / "checkpoints" / "step-3" / "model.safetensors").exists()
     run(tmp_path / "healthy", replace(training, steps=12), watching=Watch(pictures))
+
+
+class Told:
+    """Looks whose k-NN is told beforehand, by step."""
+
+    def __init__(self, knn: dict[int, float | None]) -> None:
+        self.knn = knn
+
+    def look(self, backbone: torch.nn.Module, step: int, prototypes: float | None = None) -> Look:
+        return Look(step, prototypes=prototypes, knn=self.knn[step], chance=0.1)
+
+
+def test_patience_ends_a_run_and_keeps_the_best(tmp_path: Path) -> None:
+    training = replace(TRAINING, steps=40, look=2, keep=(0, 40), patience=2)
+    told = Told({0: 0.4, 2: 0.3, 4: 0.5, 6: 0.6, 8: 0.6, 10: 0.55})
+
+    def fitted(folder: Path, method: Toy, watching: Told = told, training: Training = training) -> int:
+        return fit(method, Pictures(), training, folder, MACHINE, watching=watching)  # type: ignore[arg-type]
+
+    assert fitted(tmp_path / "a", Toy()) == 10
+    with pytest.raises(KeyboardInterrupt):
+        fit(Interrupting(6), Pictures(), replace(training, patience=0, keep=(6,), look=100), tmp_path / "plain", MACHINE)
+    kept = {path.name: path for path in (tmp_path / "a" / "checkpoints").iterdir()}
+    assert set(kept) == {"step-0", "step-6"}
+    plain = tmp_path / "plain" / "checkpoints" / "step-6" / "model.safetensors"
+    assert (kept["step-6"] / "model.safetensors").read_bytes() == plain.read_bytes()
+    # Nothing is done again, and a run that was interrupted ends at the same place with the same bytes.
+    assert fitted(tmp_path / "a", Toy()) == 10
+    for stop in (5, 8):
+        with pytest.raises(KeyboardInterrupt):
+            fitted(tmp_path / f"b{stop}", Interrupting(stop))
+        assert fitted(tmp_path / f"b{stop}", Toy()) == 10
+        assert files(tmp_path / f"b{stop}") == files(tmp_path / "a")
+    # Without annotations there is nothing to be patient with.
+    blind = Told(dict.fromkeys(range(0, 14, 2)))
+    assert fitted(tmp_path / "c", Toy(), blind, replace(training, steps=12, keep=(12,))) == 12
 
 
 def test_looks_go_on_after_a_kill(tmp_path: Path) -> None:

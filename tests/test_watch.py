@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 from sklearn.metrics import average_precision_score
 
-from foveate.train.watch import CERTAIN, Look, effective_rank, looks_from, mean_distance, neighbours, verdict
+from foveate.train.watch import CERTAIN, Look, best, effective_rank, looks_from, mean_distance, neighbours, stale, verdict
 
 
 def test_effective_rank_counts_directions() -> None:
@@ -80,3 +80,14 @@ def test_certain_is_what_three_looks_say(why: str) -> None:
 def test_what_was_never_there_cannot_collapse() -> None:
     assert verdict([Look(k, rank=1.2, spread=0.001, knn=0.2, chance=0.2) for k in range(9)]) == ""
     assert verdict([Look(k) for k in range(9)]) == ""
+
+
+def test_patience_counts_looks_without_a_better_one() -> None:
+    def looks(*knn: float | None) -> list[Look]:
+        return [Look(k, knn=value) for k, value in enumerate(knn)]
+
+    assert best([]) is None and best(looks(None, None)) is None
+    assert best(looks(0.3, 0.5, 0.4, 0.5)) == 1  # of equals the first
+    assert not stale(looks(0.3, 0.5, 0.4), 2) and stale(looks(0.3, 0.5, 0.4, 0.5), 2)
+    assert not stale(looks(0.3, 0.5, 0.4, 0.51), 2)
+    assert not stale(looks(0.5, 0.4, 0.3, 0.2), 0) and not stale(looks(None, None, None), 1)

@@ -111,7 +111,7 @@ def run(
             target.begin()
             write_json(target.path("settings.json"), {"recipe": recipe.name, "start": recipe.start, **recipe.relevant()})
         parallel.together()
-        loop.fit(
+        steps = loop.fit(
             method,
             data,
             training,
@@ -124,8 +124,8 @@ def run(
         )
         if world.first:
             shutil.rmtree(target.path(loop.RESUME), ignore_errors=True)
-            passes = training.steps / data.steps_per_pass
-            target.finish({"steps": training.steps, "pictures": data.count, "passes": round(passes, 3), "videos": len(ready)})
+            passes = steps / data.steps_per_pass
+            target.finish({"steps": steps, "pictures": data.count, "passes": round(passes, 3), "videos": len(ready)})
         parallel.together()
     return target
 

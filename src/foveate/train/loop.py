@@ -63,8 +63,8 @@ def fit(
     say: Say = silent,
     logs: Path | None = None,
     world: World | None = None,
-) -> None:
-    """Train ``method`` on ``data``, or go on where a run in ``folder`` was interrupted; returns when all steps are done.
+) -> int:
+    """Train ``method`` on ``data``, or go on where a run in ``folder`` was interrupted.
 
     Args:
         method: see ``methods.moment``; it is moved to the device.
@@ -76,6 +76,9 @@ def fit(
         say: told every ``training.log`` steps; only in the first process.
         logs: folder for what tells the time of day (TensorBoard); default: ``folder``/logs.
         world: the processes, if the caller has joined them.
+
+    Returns:
+        The number of steps done: those of ``training``, or fewer where its patience came to an end.
 
     Raises:
         FoveateError: accumulation where the method forbids it; ``folder`` holds a run of other settings or of another model; the loss or a
@@ -94,7 +97,7 @@ def fit(
         meter.start(run.step)
         if run.step == 0:
             _look_and_keep(run, records)
-        while run.step < training.steps:
+        while run.step < training.steps and not run.stale:
             with meter.waiting():
                 batch = next(batches)
             _step(run, batch)
@@ -109,9 +112,10 @@ def fit(
                     records.show(line)
                     say(line)
             _look_and_keep(run, records)
-            if run.step % machine.save == 0 or run.step == training.steps:
+            if run.step % machine.save == 0 or run.step == training.steps or run.stale:
                 _check(run)
                 checkpoint.save(folder / RESUME, run.step, method, run.optimiser, _facts(run), world)
+        return run.step
 
 
 @dataclass
@@ -133,6 +137,7 @@ class _Run:
     looks: list[watch.Look]
     prototypes: list[float]  # since the look before
     bf16: bool
+    stale: bool = False  # there is nothing more to be had
     rates: tuple[float, float] = (0.0, 0.0)
     unchecked: _Unchecked | None = None
 
@@ -195,6 +200,7 @@ def _begin(method: Any, training: Training, folder: Path, machine: Machine, worl
         _same(facts["training"], training, folder)
         run.operations, run.prototypes = facts["operations"], facts["prototypes"]
         run.sums, run.looks = Sums(**facts["sums"]), watch.looks_from(facts["looks"])
+        run.stale = watch.stale(run.looks, training.patience)
     return run
 
 
@@ -342,3 +348,18 @@ def _look_and_keep(run: _Run, records: Records | None) -> None:
             file=run.folder,
             remedy="lower the learning rate, warm up for longer, use more pictures or fewer prototypes; earlier checkpoints are good",
         )
+    if training.patience:
+        _keep_the_best(run)
+        run.stale = bool(parallel.agreed("stale" if watch.stale(run.looks, training.patience) else ""))
+
+
+def _keep_the_best(run: _Run) -> None:
+    """The backbone of this look, if no look before was as good, in the place of the one that was the best until now."""
+    training, kept = run.training, run.folder / CHECKPOINTS
+    if parallel.agreed("best" if watch.best(run.looks) == len(run.looks) - 1 else "") == "":
+        return
+    if run.step not in training.keep:
+        checkpoint.keep_backbone(kept, run.step, run.method.backbone(), run.world)
+    before = watch.best(run.looks[:-1])
+    if before is not None and run.world.first and (step := run.looks[before].step) not in training.keep:
+        shutil.rmtree(kept / f"step-{step}", ignore_errors=True)

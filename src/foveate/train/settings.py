@@ -26,6 +26,8 @@ class Training:
     keep: tuple[int, ...] = ()  # steps after which the backbone is kept as a model folder; 0: as it was before
     log: int = 20  # steps to a line of metrics.jsonl, which tells their mean
     look: int = 500  # steps from one look for collapse to the next
+    # Looks in a row without a better k-NN on annotated pictures after which the run ends; the best backbone is kept. 0: to the last step.
+    patience: int = 0
 
     def __post_init__(self) -> None:
         if min(self.steps, self.batch, self.epoch, self.log, self.look) < 1:

@@ -166,6 +166,18 @@ def verdict(looks: Sequence[Look]) -> str:
     return ""
 
 
+def best(looks: Sequence[Look]) -> int | None:
+    """Number of the first look with the highest k-NN; None while nothing annotated was looked at."""
+    known = [number for number, look in enumerate(looks) if look.knn is not None]
+    return max(known, key=lambda number: (looks[number].knn or 0.0, -number)) if known else None
+
+
+def stale(looks: Sequence[Look], patience: int) -> bool:
+    """Whether the last ``patience`` looks all found no better k-NN than one before them. 0: never."""
+    found = best(looks)
+    return patience > 0 and found is not None and len(looks) - 1 - found >= patience
+
+
 def _at_most(value: float | None, limit: float) -> bool:
     return value is not None and value <= limit
 
