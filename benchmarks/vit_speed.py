@@ -10,10 +10,7 @@ from __future__ import annotations
 
 import argparse
 import os
-import statistics
 import sys
-import time
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -23,13 +20,12 @@ import torch
 import transformers
 from cells import RESULTS, write_cell
 
+from foveate.bench import Ratio, compared, packing, trained
 from foveate.models.vit import Seen, Vit, sized
 
+CPU = torch.device("cpu")
+
 CROPS = {"2 x 224 + 8 x 98 px, 2 pictures": (2, 224, 2, 98, 8), "2 x 112 + 4 x 56 px, 8 pictures": (8, 112, 2, 56, 4)}
-
-
-def cls(out: Any) -> torch.Tensor:
-    return out.cls if isinstance(out, Seen) else out.last_hidden_state[:, 0]
 
 
 def forward(model: torch.nn.Module, pictures: torch.Tensor) -> None:
@@ -37,36 +33,17 @@ def forward(model: torch.nn.Module, pictures: torch.Tensor) -> None:
         model(pictures)
 
 
-def trained(model: torch.nn.Module, passes: Callable[[], list[Any]]) -> None:
-    """Forward and backward."""
-    model.zero_grad()
-    torch.stack([cls(out).square().mean() for out in passes()]).sum().backward()
+def seen(out: Any) -> Seen:
+    """What a model of `transformers` makes of pictures, as ours says it."""
+    tokens = out.last_hidden_state
+    return Seen(tokens[:, 0], tokens[:, :0], tokens[:, 1:])
 
 
-def padded(vit: Vit, large: torch.Tensor, small: torch.Tensor) -> list[Seen]:
-    """What padding costs: small crops as long as the large ones (without the mask that a real one needs, which costs more)."""
-    side = large.shape[-1]
-    return [vit(torch.cat((large, small.new_zeros(len(small), 3, side, side))))]
-
-
-def seconds(work: Callable[[], object]) -> float:
-    start = time.process_time()
-    work()
-    return time.process_time() - start
-
-
-def compared(one: Callable[[], object], other: Callable[[], object], rounds: int) -> dict[str, Any]:
-    """CPU seconds of both and how many times faster the first one is."""
-    one(), other()
-    first, second = [], []
-    for k in range(rounds):  # turns change places, so that neither always comes after the other
-        for work, kept in ((one, first), (other, second))[:: 1 if k % 2 else -1]:
-            kept.append(seconds(work))
-    ratios = [b / a for a, b in zip(first, second, strict=True)]
+def told(ratio: Ratio) -> dict[str, Any]:
     return {
-        "times_faster": round(statistics.median(ratios), 3),
-        "smallest_and_largest": [round(min(ratios), 3), round(max(ratios), 3)],
-        "seconds": [round(statistics.median(first), 4), round(statistics.median(second), 4)],
+        "times_faster": round(ratio.times_faster, 3),
+        "smallest_and_largest": [round(ratio.least, 3), round(ratio.most, 3)],
+        "seconds": [round(value, 4) for value in ratio.seconds],
     }
 
 
@@ -75,15 +52,12 @@ def crops(vit: Vit, dropping: Vit, name: str, shape: tuple[int, ...], rounds: in
     batch, large_side, large_count, small_side, small_count = shape
     large = torch.randn(batch * large_count, 3, large_side, large_side)
     small = torch.randn(batch * small_count, 3, small_side, small_side)
-    packed = partial(trained, vit, partial(vit.many, [large, small]))
-    separate = partial(trained, vit, lambda: [vit(large), vit(small)])
-    fewer = partial(trained, dropping, partial(dropping.many, [large, small]))
+    separate, padded = packing(vit, large, small, rounds)
+    fewer, packed = (partial(trained, model, partial(model.many, [large, small])) for model in (dropping, vit))
     return {
-        f"training, {name}: packed against separate": compared(packed, separate, rounds),
-        f"training, {name}: packed against padded": compared(
-            packed, partial(trained, vit, partial(padded, vit, large, small)), max(3, rounds // 3)
-        ),
-        f"training, {name}: packed, 40 % left out against packed": compared(fewer, packed, rounds),
+        f"training, {name}: packed against separate": told(separate),
+        f"training, {name}: packed against padded": told(padded),
+        f"training, {name}: packed, 40 % left out against packed": told(compared(fewer, packed, rounds, CPU)),
     }
 
 
@@ -101,13 +75,13 @@ def main() -> None:
     found: dict[str, Any] = {}
     for size, count in ((224, 4), (98, 24)):
         pictures = torch.randn(count, 3, size, size)
-        found[f"forward, {count} of {size} px: ours against transformers"] = compared(
-            partial(forward, vit, pictures), partial(forward, theirs, pictures), rounds
+        found[f"forward, {count} of {size} px: ours against transformers"] = told(
+            compared(partial(forward, vit, pictures), partial(forward, theirs, pictures), rounds, CPU)
         )
     pictures = torch.randn(4, 3, 224, 224)
-    found["training, 4 of 224 px: ours against transformers"] = compared(
-        lambda: trained(vit, lambda: [vit(pictures)]), lambda: trained(theirs, lambda: [theirs(pictures)]), rounds
-    )
+    ours_trained = partial(trained, vit, lambda: [vit(pictures)])
+    theirs_trained = partial(trained, theirs, lambda: [seen(theirs(pictures))])
+    found["training, 4 of 224 px: ours against transformers"] = told(compared(ours_trained, theirs_trained, rounds, CPU))
     for name, shape in CROPS.items():
         found |= crops(vit, dropping, name, shape, rounds)
     write_cell(

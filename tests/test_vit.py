@@ -17,6 +17,7 @@ _TINY = {"hidden_size": 64, "num_hidden_layers": 3, "num_attention_heads": 4, "i
 FAMILIES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     "dinov2": ("Dinov2", {**_TINY, "mlp_ratio": 2}, {}),
     "registers": ("Dinov2WithRegisters", {**_TINY, "mlp_ratio": 2, "num_register_tokens": 3}, {}),
+    "gated": ("Dinov2", {**_TINY, "use_swiglu_ffn": True}, {}),
     "vit": (
         "ViT",
         {**_TINY, "intermediate_size": 96, "qkv_bias": False, "patch_size": 8},

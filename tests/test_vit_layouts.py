@@ -27,6 +27,7 @@ SMALL = VitConfig(image_size=28, patch=7, width=32, depth=4, heads=4, mlp_ratio=
 KINDS = {
     "dinov2": {},
     "registers": {"registers": 2, "positions": "antialias"},
+    "gated": {"gated": True},
     "vit": {"layer_scale": None, "mlp_ratio": 2.5, "eps": 1e-12, "qkv_bias": False},
 }
 
@@ -118,7 +119,7 @@ def test_a_saved_backbone_opens_with_transformers(kind: str, tmp_path: Path) -> 
     model, report = transformers.AutoModel.from_pretrained(folder, output_loading_info=True, **options)
     assert not report["missing_keys"] and not report["mismatched_keys"]
     assert set(report["unexpected_keys"]) <= {"embeddings.mask_token"}
-    assert type(model).__name__ == {"dinov2": "Dinov2Model", "registers": "Dinov2WithRegistersModel", "vit": "ViTModel"}[kind]
+    assert type(model).__name__ == {"registers": "Dinov2WithRegistersModel", "vit": "ViTModel"}.get(kind, "Dinov2Model")
     x = torch.randn(2, 3, 21, 35)
     with torch.inference_mode():
         sequence = model.eval()(x, **({"interpolate_pos_encoding": True} if kind == "vit" else {})).last_hidden_state
@@ -239,7 +240,7 @@ def test_weights_that_are_not_ours_are_refused() -> None:
     refused(state | {"dist_token": torch.zeros(1, 1, 32)}, "unknown parts: dist_token", heads=4)
     refused(state | {"blocks.0.attn.q_norm.weight": torch.ones(8)}, "q_norm", heads=4)
     refused(state | {f"{block}.fc1.bias": torch.zeros(3)}, "another shape", f"{block}.fc1.bias", heads=4)
-    refused(state | {f"{block}.w12.weight": torch.zeros(3, 3)}, "SwiGLU", heads=4)
+    refused(state | {f"{block}.w12.weight": torch.zeros(3, 3)}, f"unknown parts: {block}.w12.weight", heads=4)
     refused(state, "heads", "width of 32")
     refused({"conv1.weight": torch.zeros(3)}, "no vision transformer")
     refused({f"{part}.{k}": v for part in ("a", "b") for k, v in state.items()}, "2 vision transformers", heads=4)
@@ -270,20 +271,41 @@ def test_folders_that_are_wrong_are_refused(tmp_path: Path) -> None:
     weights.unlink()
     refused(good, "no weights here")
     refused(tmp_path / "nowhere.pth", "no weights here")
-    swiglu = giant(tmp_path / "giant")
-    refused(swiglu, "SwiGLU")
 
 
-def giant(folder: Path) -> Path:
-    values = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "image_size": 28, "patch_size": 7}
-    transformers.Dinov2Model(transformers.Dinov2Config(**values, use_swiglu_ffn=True)).save_pretrained(folder)
-    return folder
+def test_gated_names_of_every_place() -> None:
+    """DINOv2's w12 and w3, timm's fc1 and fc2 of another width, those within transformers, and those of its files."""
+    vit = small("gated")
+    state = dict(vit.state_dict())
+    assert "blocks.0.mlp.w12.weight" in state and vit.config.hidden == 48
+    hugging = theirs(state, "huggingface")
+    assert {"encoder.layer.0.mlp.weights_in.bias", "encoder.layer.3.mlp.weights_out.weight"} < set(hugging)
+    inside = {}
+    for name, value in hugging.items():
+        if ".weights_in." in name:
+            parts = (name.replace("weights_in", part) for part in ("gate_proj", "up_proj"))
+            inside |= dict(zip(parts, value.chunk(2), strict=True))
+        else:
+            inside[name.replace("weights_out", "down_proj")] = value
+    timm = theirs(state, "timm")
+    assert "blocks.0.mlp.fc1.weight" in timm and not any(".w12." in name for name in timm)
+    for written in (state, hugging, inside, timm):
+        again = load_vit(written, heads=4, positions="size")
+        assert again.config == vit.config and same(again, vit)
+    wrong = {name: value for name, value in state.items() if name != "blocks.2.mlp.w12.bias"}
+    refused(wrong, "lack blocks.2.mlp.w12.bias", heads=4)
+
+
+def test_the_width_of_gated_ones_is_that_of_vit_g() -> None:
+    assert VitConfig(width=1536, heads=24, mlp_ratio=4, gated=True).hidden == 4096
 
 
 def test_what_has_no_place_in_a_folder_is_refused(tmp_path: Path) -> None:
     torch.manual_seed(0)
     with pytest.raises(FoveateError, match="no multiple"):
         save_vit(Vit(replace(SMALL, mlp_ratio=2.5)), tmp_path / "a")
+    with pytest.raises(FoveateError, match="no gated MLP"):
+        save_vit(Vit(replace(SMALL, gated=True, layer_scale=None)), tmp_path / "a")
     vit = small()
     vit.blocks[0].beside_mlp = torch.nn.Linear(2, 2)
     with pytest.raises(FoveateError, match="adapters"):

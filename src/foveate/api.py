@@ -43,7 +43,7 @@ from foveate.results import (
     training_rows,
 )
 from foveate.schema import FoveateError, Target, TrackTarget
-from foveate.verbs import do, pretrain, show, status_after, warn
+from foveate.verbs import bench, do, pretrain, show, status_after, warn
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -52,6 +52,7 @@ if TYPE_CHECKING:
 __all__ = [
     "FoveateWarning",
     "attend",
+    "bench",
     "bouts",
     "budgets",
     "compare",

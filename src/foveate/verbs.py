@@ -135,6 +135,50 @@ def pretrain(
     return pd.DataFrame(metrics(found))
 
 
+def bench(
+    what: Literal["pretrain"] = "pretrain",
+    recipe: Name = "miniature",
+    batch: int | None = None,
+    steps: int = 4,
+    precision: Literal["auto", "float32", "bfloat16"] = "auto",
+    compile: bool = False,
+    recompute: bool = False,
+    progress: bool | None = None,
+) -> pd.DataFrame:
+    """Measure how fast pretraining goes on this machine; it needs no project, no footage and no weights.
+
+    Args:
+        what: pretrain = a recipe's step against the bare passes of its network, reading included, and crops of two sizes in one pass
+            against two passes and padding.
+        recipe: of DINOv2; with a ViT-S/14.
+        batch: pictures of a step; default: the recipe's on a GPU, 8 without.
+        steps: measured, after one that is not.
+        precision: auto = bfloat16 on a GPU.
+        compile: blocks by torch.compile.
+        recompute: blocks once more for the gradient.
+
+    Returns:
+        what, value, unit, and what is asked of it.
+
+    Raises:
+        FoveateError: a recipe of another method.
+    """
+    import pandas as pd
+    import torch
+
+    from foveate.bench import pretraining, rows
+    from foveate.recipes import recipe_of
+    from foveate.train.loop import silent
+    from foveate.train.settings import Machine
+
+    if what != "pretrain":
+        raise FoveateError(f"there is nothing called {what!r} to measure", remedy="pretrain is the only one so far")
+    size = batch or (None if torch.cuda.is_available() else 8)
+    machine = Machine(precision=precision, compile=compile, recompute=recompute)
+    found = pretraining(recipe_of(recipe, batch=size), steps, machine, talking(progress) or silent)
+    return pd.DataFrame(rows(found), columns=["what", "value", "unit", "asked"])
+
+
 def status_after(project: Folder, until: str, video: Sequence[str], workers: int | None, progress: bool | None) -> pd.DataFrame:
     """``status`` after the stages up to ``until``."""
     here = opened(project)

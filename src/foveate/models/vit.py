@@ -104,6 +104,7 @@ def _check(settings: dict[str, Any], config: VitConfig) -> None:
         "image_size": config.image_size,
         "patch_size": config.patch,
         "hidden_act": "gelu",
+        "use_swiglu_ffn": config.gated,
     }
     for name, value in said.items():
         if settings.get(name, value) not in (value, [value, value]):  # sizes may be given per side
@@ -170,13 +171,16 @@ def _huggingface_config(config: VitConfig, folder: Path) -> dict[str, Any]:
         "dtype": "float32",
         "foveate": {"positions": config.positions},
     }
+    if kind == "vit" and config.gated:
+        raise FoveateError("ViTModel has no gated MLP", file=folder, remedy="give the backbone LayerScale (layer_scale)")
     if kind == "vit":
         return said | {"intermediate_size": config.hidden}
-    if config.hidden % config.width:
+    ratio = round(config.mlp_ratio)
+    if replace(config, mlp_ratio=ratio).hidden != config.hidden:
         raise FoveateError(
             f"an MLP of width {config.hidden} is no multiple of {config.width}, which Dinov2Model cannot say",
             file=folder,
             remedy="choose a whole mlp_ratio",
         )
-    said |= {"mlp_ratio": config.hidden // config.width, "layerscale_value": 1.0}
+    said |= {"mlp_ratio": ratio, "layerscale_value": 1.0, "use_swiglu_ffn": config.gated}
     return said | ({"num_register_tokens": config.registers} if config.registers else {})

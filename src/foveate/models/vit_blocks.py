@@ -31,6 +31,7 @@ class VitConfig:
     depth: int = 12
     heads: int = 6
     mlp_ratio: float = 4.0
+    gated: bool = False  # SwiGLU in place of the MLP (DINOv2's ViT-g); two thirds as wide inside, rounded up to a multiple of 8
     layer_scale: float | None = 1e-5  # first value; None: no LayerScale (DINO, ViT)
     registers: int = 0
     drop_path: float = (
@@ -57,7 +58,9 @@ class VitConfig:
     @property
     def hidden(self) -> int:
         """Width of the MLP's hidden layer."""
-        return round(self.width * self.mlp_ratio)
+        return (
+            (int(int(self.width * self.mlp_ratio) * 2 / 3) + 7) // 8 * 8 if self.gated else round(self.width * self.mlp_ratio)
+        )
 
 
 def sized(size: Literal["tiny", "small", "base", "large"], **changes: Any) -> VitConfig:
@@ -139,6 +142,20 @@ class Mlp(nn.Module):
         return out
 
 
+class Gated(nn.Module):
+    """SwiGLU (Shazeer 2020): ``w3(silu(a) * b)``, ``a, b = w12(x)``; names are those of DINOv2's code."""
+
+    def __init__(self, config: VitConfig) -> None:
+        super().__init__()
+        self.w12 = nn.Linear(config.width, 2 * config.hidden)
+        self.w3 = nn.Linear(config.hidden, config.width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        gate, through = self.w12(x).chunk(2, dim=-1)
+        out: Tensor = self.w3(functional.silu(gate) * through)
+        return out
+
+
 class Block(nn.Module):
     """A pre-norm transformer block on the matrix of tokens.
 
@@ -157,7 +174,7 @@ class Block(nn.Module):
         self.attn = Attention(config)
         self.ls1 = None if config.layer_scale is None else LayerScale(config.width, config.layer_scale)
         self.norm2 = nn.LayerNorm(config.width, eps=config.eps)
-        self.mlp = Mlp(config)
+        self.mlp = Gated(config) if config.gated else Mlp(config)
         self.ls2 = None if config.layer_scale is None else LayerScale(config.width, config.layer_scale)
         self.beside_attention: nn.Module | None = None
         self.beside_mlp: nn.Module | None = None

@@ -27,7 +27,6 @@ Weights: TypeAlias = dict[str, Tensor]
 
 _WRAPPERS = ("teacher", "model", "state_dict")  # keys of training checkpoints, the more wanted first
 _OTHERS = ("head.", "fc.", "classifier.", "pooler.", "dino_head.", "ibot_head.", "dino_loss.", "ibot_patch_loss.")
-_GATED = (".mlp.w12.", ".mlp.w1.", ".mlp.w3.", ".mlp.weights_in.", ".mlp.gate_proj.")
 
 # Patterns of Hugging Face's names, old and new, and what they are called here.
 _FROM_HUGGINGFACE = tuple(
@@ -47,6 +46,10 @@ _FROM_HUGGINGFACE = tuple(
         (r"\.intermediate\.dense\.", ".mlp.fc1."),
         (r"^(blocks\.\d+)\.output\.dense\.", r"\1.mlp.fc2."),
         (r"\.layer_scale([12])\.lambda1$", r".ls\1.gamma"),
+        (r"\.mlp\.weights_in\.", ".mlp.w12."),
+        (r"\.mlp\.gate_proj\.", ".mlp.w1."),
+        (r"\.mlp\.up_proj\.", ".mlp.w2."),
+        (r"\.mlp\.(?:weights_out|down_proj)\.", ".mlp.w3."),
     )
 )
 _TO_HUGGINGFACE = (
@@ -62,6 +65,8 @@ _WITHIN = (
     (".attn.proj.", ".attention.output.dense."),
     (".ls1.gamma", ".layer_scale1.lambda1"),
     (".ls2.gamma", ".layer_scale2.lambda1"),
+    (".mlp.w12.", ".mlp.weights_in."),
+    (".mlp.w3.", ".mlp.weights_out."),
 )
 _WITHIN_VIT = (
     (".norm1.", ".layernorm_before."),
@@ -88,13 +93,11 @@ def ours(state: Mapping[str, Any]) -> tuple[Weights, bool]:
     for name, value in state.items():
         if name.startswith(prefix) and not name.startswith(_OTHERS, len(prefix)):
             weights[_chunkless(name[len(prefix) :])] = value.detach().float()
-    if any(part in name for name in weights for part in _GATED):
-        raise FoveateError(
-            "these weights have gated MLPs (SwiGLU, as ViT-g), which are not supported",
-            remedy="use a ViT-S, B or L",
-        )
     if hugging:
         weights = _fused({_renamed(name): value for name, value in weights.items()})
+    first, second = (weights.get(f"blocks.0.mlp.{name}.weight") for name in ("fc1", "fc2"))
+    if first is not None and second is not None and len(first) == 2 * second.shape[1]:  # timm's name for gated ones
+        weights = {name.replace(".mlp.fc1.", ".mlp.w12.").replace(".mlp.fc2.", ".mlp.w3."): v for name, v in weights.items()}
     if "mask_token" in weights:
         weights["mask_token"] = weights["mask_token"].reshape(1, -1)
     else:  # never trained, and read only where something is masked
@@ -123,6 +126,10 @@ def theirs(weights: Weights, layout: Layout, chunks: int = 0) -> Weights:
         del found["mask_token"]
     if layout == "dino" and ("register_tokens" in found or "blocks.0.ls1.gamma" in found):
         raise FoveateError("DINO's models have neither LayerScale nor registers", remedy="write the layout of DINOv2")
+    if layout == "timm":
+        found = {
+            name.replace(".mlp.w12.", ".mlp.fc1.").replace(".mlp.w3.", ".mlp.fc2."): value for name, value in found.items()
+        }
     if layout == "timm" and "register_tokens" in found:
         found["reg_token"] = found.pop("register_tokens")
         found["cls_token"] = found["cls_token"] + found["pos_embed"][:, :1]
@@ -148,7 +155,9 @@ def config_of(weights: Weights, heads: int | None = None) -> VitConfig:
     Raises:
         FoveateError: weights without which nothing can be told are missing, or the number of heads is not known.
     """
-    needed = ("cls_token", "pos_embed", "patch_embed.proj.weight", "blocks.0.mlp.fc1.weight", "norm.weight")
+    gated = "blocks.0.mlp.w3.weight" in weights
+    inner = "blocks.0.mlp.w3.weight" if gated else "blocks.0.mlp.fc1.weight"
+    needed = ("cls_token", "pos_embed", "patch_embed.proj.weight", inner, "norm.weight")
     missing = [name for name in needed if name not in weights]
     if missing:
         raise FoveateError(f"these weights lack {', '.join(missing)}", remedy="take the file of the whole backbone")
@@ -166,11 +175,19 @@ def config_of(weights: Weights, heads: int | None = None) -> VitConfig:
         width=width,
         depth=depth(weights),
         heads=heads or width // 64,
-        mlp_ratio=len(weights["blocks.0.mlp.fc1.weight"]) / width,
+        mlp_ratio=_gated_ratio(weights[inner].shape[1], width) if gated else len(weights[inner]) / width,
+        gated=gated,
         layer_scale=None if scale is None else 1.0,
         registers=0 if registers is None else registers.shape[1],
         qkv_bias="blocks.0.attn.qkv.bias" in weights,
     )
+
+
+def _gated_ratio(hidden: int, width: int) -> float:
+    """The ratio from which a gated MLP of that width comes, whole where it can be."""
+    ratio = 1.5 * hidden / width
+    whole = VitConfig(width=width, heads=1, mlp_ratio=round(ratio), gated=True)
+    return round(ratio) if whole.hidden == hidden else ratio
 
 
 def _where(state: Mapping[str, Any]) -> tuple[str, bool]:
@@ -196,13 +213,14 @@ def _renamed(name: str) -> str:
 
 
 def _fused(weights: Weights) -> Weights:
-    """Query, key and value in one, in this order."""
+    """Query, key and value in one, in this order; likewise gate and what goes through it."""
     found = dict(weights)
     for name in weights:
-        if ".attn.q." in name:
-            parts = [name.replace(".attn.q.", f".attn.{part}.") for part in "qkv"]
-            if all(part in found for part in parts):
-                found[name.replace(".attn.q.", ".attn.qkv.")] = torch.cat([found.pop(part) for part in parts])
+        for pieces in ((".attn.q.", ".attn.k.", ".attn.v."), (".mlp.w1.", ".mlp.w2.")):
+            parts = [name.replace(pieces[0], piece) for piece in pieces]
+            if pieces[0] in name and all(part in found for part in parts):
+                one = ".attn.qkv." if len(parts) == 3 else ".mlp.w12."
+                found[name.replace(pieces[0], one)] = torch.cat([found.pop(part) for part in parts])
     return found
 
 
