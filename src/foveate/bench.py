@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -94,7 +95,8 @@ def compared(one: Callable[[], object], other: Callable[[], object], rounds: int
 
 def trained(model: torch.nn.Module, passes: Callable[[], Sequence[Seen]]) -> None:
     """Forward and backward; the gradients go."""
-    torch.stack([seen.cls.square().mean() + seen.patches.square().mean() for seen in passes()]).sum().backward()
+    loss: Any = sum(seen.cls.square().mean() + seen.patches.square().mean() for seen in passes())
+    loss.backward()
     model.zero_grad()
 
 
@@ -178,7 +180,7 @@ class _Turns:
     def found(self) -> Speeds:
         """After the run."""
         with self._mixed():
-            separate, long = packing(self.method.student, *self.crops, rounds=max(3, len(self.bare) // 2))
+            separate, long = packing(self.method.student, self.crops[0], self.crops[1], max(3, len(self.bare) // 2))
         undisturbed, both = self.lines[1:], Ratio.of(self.steps, self.bare)
         mfu = [line.mfu for line in undisturbed if line.mfu is not None]
         return Speeds(
