@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from foveate.track.propagate.watch import Watch
     from foveate.track.scene import Picture
 
 FRAMES = 6  # frames whose colours are kept, and the first prompt
@@ -28,6 +29,14 @@ LEAST = 0.05  # log-ratio of two channels that is taken for usual at least
 APART = 1.6  # times the usual distance that another coat must be off, to be told from it
 FOLLOW = 0.1  # weight of a new frame in what is usual
 LEARNED = 0.3  # likewise in what is known of another coat
+OWN, THEIRS = (
+    0.3,
+    0.6,
+)  # how near to the other coat (0: the subject's, 1: the other) patches surely are of the one and of the other
+SMALL = 8.0  # patches: look-alikes of something smaller are not told, for its patches are mostly ground
+RIVAL = 0.25  # of the subject's typical size: labels that lie elsewhere and make a look-alike
+WHOLE = 0.4  # likewise, from which on it is one whose coat can be learned, and no tuft
+RIVALRY = 10.0  # seconds for which it is expected to come close
 
 
 def colours(picture: Picture, rows: int, columns: int) -> Tensor:
@@ -85,10 +94,6 @@ class Coat:
         assert self.other is not None
         return off @ self.other / float(self.other @ self.other)
 
-    def own(self, off: Tensor) -> Tensor:
-        """f32[rows, columns] in 0..1: how far each patch has this coat and not the look-alike's, which must be `telling`."""
-        return ((0.7 - self.nearer(off)) / 0.4).clamp(0, 1)
-
     def meet(self, off: Tensor, whose: Tensor) -> None:
         """Learn the other coat from the patches ``whose`` bool[rows, columns] of a look-alike."""
         seen = off[whose].median(0).values
@@ -124,3 +129,57 @@ class Coat:
         self.usual, self.other = float(state["usual"]), state.get("other")
         names = sorted({name.rsplit(".", 1)[0] for name in state if name.startswith("frames.")})
         self.frames = deque((state[f"{name}.tokens"].float(), state[f"{name}.colours"]) for name in names)
+
+
+def own(nearer: Tensor) -> Tensor:
+    """f32[rows, columns] in 0..1: how far each patch has the subject's coat and not the look-alike's (``nearer``: see `Coat.nearer`)."""
+    return ((0.7 - nearer) / 0.4).clamp(0, 1)
+
+
+def tell_apart(
+    coat: Coat, watch: Watch, labels: Tensor, alike: Tensor, tokens: Tensor, seen: Tensor | None, time: float, peak: float
+) -> tuple[Tensor, Tensor | None, bool]:
+    """Take from the labels what has a look-alike's coat, and give back what has the subject's.
+
+    Args:
+        coat: the subject's; learns of a look-alike that is in the labels.
+        watch: the subject's; told when there is one.
+        labels: f32[rows, columns].
+        alike: bool[rows, columns], patches that are like the subject, wherever they are.
+        tokens: f32[P, D], unit length.
+        seen: f32[P, 2], as `colours` gives them; None: coats are not looked at.
+        time: in seconds.
+        peak: label of a sure patch.
+
+    Returns:
+        the labels; how far colours are off (`Coat.off`), None where that is not known; whether a look-alike is about.
+    """
+    import torch
+
+    if watch.size < SMALL:
+        return labels, None, False
+    contested = abs(time - watch.rival) < RIVALRY
+    if seen is None or not coat.known:
+        return labels, None, contested
+    off = coat.off(tokens, seen, torch.maximum(labels, peak * alike))
+    if not coat.telling:
+        return labels, off, contested
+    nearer = coat.nearer(off)
+    theirs = (alike | (labels > 0.3 * peak)) & (nearer > THEIRS)
+    if float(theirs.sum()) > RIVAL * watch.size and abs(time - watch.time) < RIVALRY:
+        watch.rival, contested = time, True
+        coat.meet(off, theirs)
+        nearer = coat.nearer(off)
+    if contested:
+        labels = torch.maximum(labels, peak * (alike & (nearer < OWN))) * own(nearer)
+    return labels, off, contested
+
+
+def note_rival(coat: Coat, watch: Watch, apart: Tensor, off: Tensor | None, time: float) -> None:
+    """Take note of what is like the subject and lies ``apart`` from it, bool[rows, columns]; ``off`` as `tell_apart` gives it."""
+    size = float(apart.sum())
+    if size <= RIVAL * watch.size:
+        return
+    watch.rival = time
+    if off is not None and not coat.telling and size > WHOLE * watch.size:
+        coat.meet(off, apart)

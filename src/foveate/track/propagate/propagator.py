@@ -30,7 +30,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from foveate.settings import TrackSettings
-from foveate.track.propagate.coat import Coat
+from foveate.track.propagate.coat import RIVALRY, SMALL, Coat, note_rival, tell_apart
 from foveate.track.propagate.gallery import Gallery
 from foveate.track.propagate.ground import Ground
 from foveate.track.propagate.parts import hold_size, keep_connected, most_alike, of_its_size
@@ -69,10 +69,6 @@ INSIDE = 0.9  # of the peak: patches whose look is learned
 GROWN, CROWDED = 1.35, 1.1  # of its typical size: then something else may be part of it; likewise with a look-alike near
 WORN = 0.8  # with less its outline is not taken for its shape there
 SIMILAR = 0.35  # likeness beyond that to the background, as a share of what is typical, that makes a patch elsewhere one of a look-alike
-SMALL = 8.0  # patches: look-alikes of something smaller are not told, for its patches are mostly ground
-RIVAL = 0.25  # of its typical size: labels that lie elsewhere and make a look-alike
-WHOLE = 0.4  # likewise, from which on it is one whose coat can be learned, and no tuft
-RIVALRY = 10.0  # seconds for which it is expected to come close
 
 
 @dataclass(frozen=True, eq=False)
@@ -310,20 +306,9 @@ class Propagator:
         late = min(1.0, max(0.0, abs(time - watch.time) - SOON[0]) / (SOON[1] - SOON[0])) if recent else 1.0
         labels = labels * (1 - late + late * functional.max_pool2d(core, 3, 1, 1).flatten())
         grid = labels.view(self.rows, self.columns)
-        contested = abs(time - watch.rival) < RIVALRY
         alike = ((own > ALIKE * watch.likeness) & (own - other > SIMILAR * max(watch.surplus, LEAST))).view_as(grid)
-        if watch.size < SMALL:
-            contested, alike = False, torch.zeros_like(alike)
-        coat, off = self.coats[subject], None
-        if colours is not None and coat.known and watch.size >= SMALL:
-            off = coat.off(query, colours, torch.maximum(grid, peak * alike))
-            if coat.telling:
-                theirs = (alike | (grid > 0.3 * peak)) & (coat.nearer(off) > 0.6)
-                if float(theirs.sum()) > RIVAL * watch.size and abs(time - watch.time) < RIVALRY:
-                    watch.rival, contested = time, True
-                    coat.meet(off, theirs)
-                if contested:
-                    grid = torch.maximum(grid, peak * (alike & (coat.nearer(off) < 0.3))) * coat.own(off)
+        alike &= watch.size >= SMALL
+        grid, off, contested = tell_apart(self.coats[subject], watch, grid, alike, query, colours, time, peak)
         if before is None:
             grid = most_alike(grid, own - other, 0.3 * peak)
         else:
@@ -336,10 +321,7 @@ class Propagator:
                     grown = torch.zeros_like(grid)
                 grid = grid * torch.maximum(shape, grown.clamp(1 - late, 1))
         apart = alike & (functional.max_pool2d(grid[None], 3, 1, 1)[0] < 0.3 * peak)
-        if float(apart.sum()) > RIVAL * watch.size:
-            watch.rival = time
-            if off is not None and not coat.telling and float(apart.sum()) > WHOLE * watch.size:
-                coat.meet(off, apart)
+        note_rival(self.coats[subject], watch, apart, off, time)
         weight = grid.flatten()
         likeness = float((own * weight).sum() / weight.sum().clamp(min=1e-6)) / max(watch.likeness, 1e-6)
         likeness = min(1.0, max(0.0, likeness))
