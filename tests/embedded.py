@@ -34,15 +34,7 @@ def tiny_model(folder: Path, seed: int = 0) -> None:
 def make(folder: Path) -> Path:
     """A project up to its crops: two views, two subjects, one of which is in the left view only; a gap; two parts."""
     folder.mkdir(parents=True)
-    rng = np.random.default_rng(0)
-    background = rng.integers(60, 120, (96, 192, 3)).astype(np.uint8)
-    with VideoWriter(folder / "clip.mp4", 192, 96, rate=10) as writer:
-        for t in range(FRAMES):
-            picture = background.copy()
-            picture[20 + t : 44 + t, 30:60] = (220, 30, 30)
-            picture[50:70, 100 + t : 130 + t] = (30, 220, 40)
-            picture[4:16, 60:84] = (40, 40, 230)
-            writer.write(picture)
+    film(folder / "clip.mp4")
     views = "".join(f"  {n}: {{x: {x}, y: {y}, w: {w}, h: {h}}}\n" for n, (x, y, w, h) in VIEWS.items())
     (folder / "foveate.yaml").write_text(
         f"foveate: 1\nviews:\n{views}analyse: {{every: 1}}\ncrop: {{size: 64, smooth: 0}}\n"
@@ -56,6 +48,18 @@ def make(folder: Path) -> Path:
     write_track(project, video)
     crops.run(project, video)
     return folder
+
+
+def film(path: Path, seed: int = 0) -> None:
+    """Three coloured animals; the seed makes another background."""
+    background = np.random.default_rng(seed).integers(60, 120, (96, 192, 3)).astype(np.uint8)
+    with VideoWriter(path, 192, 96, rate=10) as writer:
+        for t in range(FRAMES):
+            picture = background.copy()
+            picture[20 + t : 44 + t, 30:60] = (220, 30, 30)
+            picture[50:70, 100 + t : 130 + t] = (30, 220, 40)
+            picture[4:16, 60:84] = (40, 40, 230)
+            writer.write(picture)
 
 
 def write_track(project: Project, video: Video) -> None:

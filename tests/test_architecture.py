@@ -25,7 +25,7 @@ LAYERS = (
     ("methods",),
     ("train",),
     ("recipes",),
-    ("actions", "attention", "evaluate", "pretrain", "bench"),
+    ("actions", "attention", "checkpoints", "evaluate", "pretrain", "bench"),
     ("groups",),
     ("report",),
     ("run",),

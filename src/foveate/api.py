@@ -43,7 +43,7 @@ from foveate.results import (
     training_rows,
 )
 from foveate.schema import FoveateError, Target, TrackTarget
-from foveate.verbs import bench, do, pretrain, show, status_after, warn
+from foveate.verbs import bench, checkpoints, do, pretrain, show, status_after, warn
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -55,6 +55,7 @@ __all__ = [
     "bench",
     "bouts",
     "budgets",
+    "checkpoints",
     "compare",
     "comparison",
     "crop",

@@ -44,6 +44,7 @@ _DOING = {
     "probe": "training probes",
     "curve": "drawing the learning curve",
     "windows": "trying windows",
+    "checkpoints": "probing checkpoints",
     "predict": "predicting",
     "compare": "comparing groups",
     "attend": "looking where it looks",

@@ -9,6 +9,7 @@ from foveate import console
 from foveate.project import Project
 from foveate.schema import FoveateError
 from foveate.spreadsheet import read_csv
+from foveate.store import Artefact
 
 
 def scores(folder: Path) -> None:
@@ -69,6 +70,33 @@ def published(folder: Path, windows: Sequence[int] = ()) -> None:
     console.out.print("all columns: probes/paper/published.csv\n", markup=False)
     if windows:
         _windows(folder, windows)
+
+
+def checkpoints(project: Project, made: Artefact) -> None:
+    """The tables of evaluated checkpoints in the published form, as far as they fit: macro F1 and the largest changes."""
+    from foveate.checkpoints import rows_of
+
+    table = rows_of(made, "table.csv")
+    ways = {"crop": "on crops", "frame": "on whole views"}
+    scores = {"honest": "", "paper": ", best on what is scored (optimistic)"}
+    rows = {"cv": "cross-validated", "test": "test videos"}
+    blocks = dict.fromkeys((row["shown"], row["score"], row["rows_of"]) for row in table)
+    behaviours = list(made.facts()["behaviours"])
+    for shown, score, side in blocks:
+        own = [row for row in table if (row["shown"], row["score"], row["rows_of"]) == (shown, score, side)]
+        lines = [[row["row"], *(_value(row, name) for name in ("macro", *behaviours))] for row in own]
+        title = f"F1 {ways[shown]}, {rows[side]}{scores[score]}"
+        console.table(("", "macro", *behaviours), lines, title=title)
+    for note in made.facts()["notes"]:
+        console.out.print(f"· {note}", markup=False)
+    console.out.print(f"all columns: {made.folder.relative_to(project.folder).as_posix()}/\n", markup=False)
+
+
+def _value(row: dict[str, str], name: str) -> str:
+    if not row[name]:
+        return ""
+    value = float(row[name])
+    return f"{value:.3f}" if row["value"] == "F1" else f"{value:+.1f} %" if row["value"] == "percent" else f"{value:.0f}"
 
 
 def _windows(folder: Path, windows: Sequence[int]) -> None:

@@ -6,6 +6,7 @@ import os
 import sys
 import warnings
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 from foveate.project import Project
@@ -16,6 +17,7 @@ from foveate.store import Artefact
 if TYPE_CHECKING:
     import pandas as pd
 
+    from foveate.checkpoints import Wanted
     from foveate.jobs import Failure
     from foveate.recipes import Name
     from foveate.run import Show
@@ -177,6 +179,87 @@ def bench(
     machine = Machine(precision=precision, compile=compile, recompute=recompute)
     found = pretraining(recipe_of(recipe, batch=size), steps, machine, talking(progress) or silent)
     return pd.DataFrame(rows(found), columns=["what", "value", "unit", "asked"])
+
+
+def evaluate_checkpoints(
+    project: Project, wanted: Wanted, video: Sequence[str], workers: int | None, display: Show
+) -> tuple[Artefact, list[Failure]]:
+    """Embed, probe and tabulate what is not done yet; the tables, and what did not work out.
+
+    Args:
+        wanted: what is evaluated, and how.
+        video: embed only these videos; empty for all annotated ones.
+        display: of the progress.
+    """
+    from foveate import checkpoints as stage
+    from foveate.annotations import artefact as labels
+    from foveate.jobs import Failure, Pool
+    from foveate.run import default_workers, locked
+    from foveate.run import run as run_stages
+
+    wanted = wanted.checked()
+    failures = []
+    _, _, models = stage.models_of(project, wanted)
+    if not labels(project).complete():
+        failures += run_stages(project, "labels", (), workers, display).failures
+    without = stage.missing_weights(models)
+    models = [model for model in models if stage.title(model) not in {failure.item for failure in without}]
+    failures += without
+    with locked(project.folder):
+        for make in (partial(stage.vectors_to_make, videos=video), stage.units_to_make):
+            tasks = list(make(project, wanted, models))
+            if not tasks:
+                continue
+            with (
+                Pool(project.folder, workers or default_workers(len(tasks))) as pool,
+                display(tasks[0].stage, len(tasks)) as bars,
+            ):
+                for done in pool.run(tasks, bars):
+                    if isinstance(done, Failure):
+                        failures.append(done)
+                        bars.failed(done.item)
+        if failures and not stage.artefact(project, wanted).parents:
+            raise failures[0].error  # nothing could be evaluated, and this is why
+        return stage.run(project, wanted), failures
+
+
+def checkpoints(
+    run: Sequence[str] = (),
+    project: Folder = ".",
+    video: Sequence[str] = (),
+    models: Sequence[str] = (),
+    windows: Sequence[int] = (1, 7),
+    source: Literal["crop", "frame", "both"] = "both",
+    augment: Literal["none", "cached"] = "none",
+    paper: bool = False,
+    workers: int | None = None,
+    progress: bool | None = None,
+) -> pd.DataFrame:
+    """Evaluate the checkpoints of pretraining runs by the published probe, and set them beside each other.
+
+    What pretraining was worth for every behaviour: what the runs began with, every checkpoint, the best of them; as crops and as whole
+    views; with windows. Only what is missing is done; the report then has a section about it.
+
+    Args:
+        run: names of runs in pretrained/; empty for all.
+        video: embed only these videos; default: all annotated ones.
+        models: other backbones beside them, folders or Hugging Face ids, for example CLIP.
+        windows: widths in analysed frames: 1 3 5 7 9 11.
+        source: ``crop`` = crops of the subjects; ``frame`` = whole views.
+        augment: ``cached`` = probes are trained on changed pictures, nearer to the published ones, at several times the cost.
+        paper: also the scores of the published way, everything chosen on the rows that are scored.
+
+    Returns:
+        every score, a row each: ``scores.csv`` (``foveate.checkpoints.tables.SCORES``).
+    """
+    from foveate.checkpoints import Wanted
+    from foveate.results import csv_table
+
+    wanted = Wanted(tuple(run), tuple(models), tuple(windows), source, augment, paper)
+    made, failures = evaluate_checkpoints(opened(project), wanted, video, workers, show(progress))
+    for error in {str(failure.error): failure.error for failure in failures}.values():
+        warn(error)
+    return csv_table(made, "scores.csv")
 
 
 def status_after(project: Folder, until: str, video: Sequence[str], workers: int | None, progress: bool | None) -> pd.DataFrame:

@@ -133,16 +133,25 @@ def carry_out(job: Job, seen: Views, clean: Views, seed: int) -> Tried:
     """
     truth = clean.target[0]
     choice = np.full(truth.shape[1], DEFAULT_CHOICE)
-    folds = np.unique(job.fold)
-    if len(folds) > 1 and job.chosen.any():
-        left_out = np.empty((len(job.train), clean.layers * len(RATES), truth.shape[1]), dtype=np.float32)
-        for k in folds:
-            mine = job.fold == k
-            left_out[mine] = fit_grid(seen, job.train[~mine], seed).logits(clean, job.train[mine])
-        choice = np.where(job.chosen, best(truth[job.train], left_out), choice)
+    logit = left_out(job, seen, clean, seed)
+    if logit is not None:
+        choice = np.where(job.chosen, best(truth[job.train], logit), choice)
     grid = fit_grid(seen, job.train, seed)
     weight, bias = grid.merge(choice, clean.index.shape[2])
     return Tried(weight, bias, choice, grid.logits(clean, job.held))
+
+
+def left_out(job: Job, seen: Views, clean: Views, seed: int) -> NDArray[np.float32] | None:
+    """Logits of the job's training rows, f32 ``[n, layers * rates, L]``, each by the grid that was trained without its fold; None where
+    nothing can be chosen."""
+    folds = np.unique(job.fold)
+    if len(folds) < 2 or not job.chosen.any():
+        return None
+    logit = np.empty((len(job.train), clean.layers * len(RATES), clean.target.shape[2]), dtype=np.float32)
+    for k in folds:
+        mine = job.fold == k
+        logit[mine] = fit_grid(seen, job.train[~mine], seed).logits(clean, job.train[mine])
+    return logit
 
 
 def best(truth: NDArray[np.int8], logit: NDArray[np.float32]) -> NDArray[np.int64]:
@@ -152,12 +161,22 @@ def best(truth: NDArray[np.int8], logit: NDArray[np.float32]) -> NDArray[np.int6
     Args:
         truth: int8 ``[N, L]``. logit: f32 ``[N, probes, L]``.
     """
+    return winners(*quality(truth, logit))
+
+
+def quality(truth: NDArray[np.int8], logit: NDArray[np.float32]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Pooled F1 at logit 0 and mean log loss, each f64 ``[probes, L]``; arguments as ``best``."""
     once = np.zeros(len(truth), dtype=np.int64)
     probes = logit.shape[1]
     f1 = np.stack([metrics.f1(metrics.confusion(truth, (logit[:, p] >= 0).astype(np.int8), once, 1)[0]) for p in range(probes)])
     loss = np.stack([metrics.log_loss(truth, logit[:, p].astype(np.float64)) for p in range(probes)])
-    winner: NDArray[np.int64] = np.lexsort([loss, -f1], axis=0)[0]
-    return winner
+    return f1, loss
+
+
+def winners(f1: NDArray[np.float64], loss: NDArray[np.float64]) -> NDArray[np.int64]:
+    """int64 ``[L]`` of two f64 ``[probes, L]``: the largest F1; of equal ones the least log loss, then the first."""
+    first: NDArray[np.int64] = np.lexsort([loss, -f1], axis=0)[0]
+    return first
 
 
 def named(choice: int) -> tuple[str, float]:

@@ -10,7 +10,7 @@ import tyro
 
 from foveate.cli.data import bench, demo, evaluate, export, import_tracks, init, simulate, weights
 from foveate.cli.options import Options
-from foveate.cli.study import attend, compare, crop, embed, predict, pretrain, probe, report, run, status, track
+from foveate.cli.study import attend, checkpoints, compare, crop, embed, predict, pretrain, probe, report, run, status, track
 from foveate.schema import FoveateError
 
 __all__ = ["COMMANDS", "Options", "main"]
@@ -22,6 +22,7 @@ COMMANDS: dict[str, Callable[..., int]] = {
     "track": track,
     "crop": crop,
     "pretrain": pretrain,
+    "checkpoints": checkpoints,
     "embed": embed,
     "probe": probe,
     "predict": predict,

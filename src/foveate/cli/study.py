@@ -118,6 +118,44 @@ def pretrain(
     return int(bool(failures))
 
 
+def checkpoints(
+    run: tyro.conf.Positional[tuple[str, ...]] = (),
+    options: Wanted = EVERYTHING,
+    models: tuple[str, ...] = (),
+    windows: tuple[int, ...] = (1, 7),
+    source: Literal["crop", "frame", "both"] = "both",
+    augment: Literal["none", "cached"] = "none",
+    paper: bool = False,
+) -> int:
+    """Evaluate the checkpoints of pretraining runs by the published probe: F1 of every behaviour against steps.
+
+    Only what is missing is done; tables in checkpoints/tables, and a section of the report.
+
+    Args:
+        run: names of runs in pretrained/; default: all.
+        options: project and videos; default: all annotated videos are embedded, once per checkpoint.
+        models: other backbones beside them, folders or Hugging Face ids, for example CLIP.
+        windows: widths in analysed frames: 1 3 5 7 9 11.
+        source: crop = crops of the subjects; frame = whole views.
+        augment: cached = probes are trained on changed pictures, nearer to the published ones, at several times the cost.
+        paper: also give the scores of the published way, everything chosen on the rows that are scored.
+    """
+    from foveate import checkpoints as stage
+    from foveate import console, printed
+    from foveate.project import Project
+    from foveate.verbs import evaluate_checkpoints
+
+    project = Project.load(options.project)
+    wanted = stage.Wanted(run, models, windows, source, augment, paper)
+    made, failures = evaluate_checkpoints(project, wanted, options.video, options.workers, console.show)
+    console.problems(failures, options.debug)
+    if options.json:
+        print_json(stage.rows_of(made, "scores.csv"))
+    else:
+        printed.checkpoints(project, made)
+    return int(bool(failures))
+
+
 def embed(options: Wanted = EVERYTHING) -> int:
     """Turn crops into vectors with the frozen backbone."""
     return stages(options, "embed")
