@@ -34,14 +34,14 @@ from foveate.actions.estimator import LinearProbe
 from foveate.actions.logistic import Windows
 from foveate.actions.windows import window_index
 from foveate.attention.focus import focus_score
+from foveate.data.blockmasks import BlockMasks
 from foveate.data.sampler import Sampler
 from foveate.models.folder import IMAGENET
 from foveate.models.imgfocus import build_imgfocus
 from foveate.models.pretrained import resize, subject_mean
 from foveate.models.vit import Vit, load_vit, resized
-from foveate.recipes import Recipe, recipe_of
+from foveate.recipes import Name, Recipe, recipe_of
 from foveate.recipes.build import backbone_of, method_of
-from foveate.schedules import Schedule
 from foveate.simulate.ethogram import ALL
 from foveate.train import loop
 from foveate.train.settings import Machine
@@ -64,31 +64,38 @@ PROBES = (
 """What each backbone is measured with: what it is shown, which vector of it, of which layer, and how many frames 0.4 s apart. Of whole
 views every third frame is shown."""
 LAYERS = {"last": -1, "third_last": -3}
-SIZE, SHOWN, LOOKED_AT, FOCUS_EVERY = 112, 64, 256, 6
+SHOWN, LOOKED_AT, FOCUS_EVERY = 64, 256, 6
 
 
 @dataclass(frozen=True)
 class Size:
-    """How much is done; the defaults are the protocol's."""
+    """How much is done; the defaults are the miniature protocol's."""
 
     extent: Extent = field(default_factory=Extent)
     annotated: int = 64  # training videos that the probe learns from
     steps: int = 190
     batch: int = 32
+    image: int = 112  # pixels per side that backbones are measured with
+    recipe: Literal["miniature", "full"] = "miniature"
+    workers: int = 1  # threads that read
 
 
 TINY = Size(Extent(train=12, test=8), annotated=8, steps=3, batch=8)
+FULL = Size(Extent(train=640, test=192, zoom=2), annotated=64, steps=2_000, batch=256, image=224, recipe="full", workers=8)
+"""The published recipe in fast motion, for a GPU (`gpu_all.py`): half a million images of twice the resolution."""
 
 
 # --- systems ---------------------------------------------------------------------------------------------------------------------
 
 
 def guided(size: Size, seed: int) -> Recipe:
-    return recipe_of("miniature", steps=size.steps, batch=size.batch, seed=seed)
+    name: Name = "miniature" if size.recipe == "miniature" else "guided_dinov2_vits14"
+    return recipe_of(name, steps=size.steps, batch=size.batch, seed=seed)
 
 
 def unguided(size: Size, seed: int) -> Recipe:
-    return recipe_of("miniature_unguided", steps=size.steps, batch=size.batch, seed=seed)
+    name: Name = "miniature_unguided" if size.recipe == "miniature" else "unguided_dinov2_vits14"
+    return recipe_of(name, steps=size.steps, batch=size.batch, seed=seed)
 
 
 def changed(**changes: Any) -> Callable[[Size, int], Recipe]:
@@ -101,26 +108,6 @@ def changed(**changes: Any) -> Callable[[Size, int], Recipe]:
     return make
 
 
-def on_subject(size: Size, seed: int) -> Recipe:
-    recipe = guided(size, seed)
-    return replace(recipe, method=replace(recipe.method, masks=replace(recipe.method.masks, subject=1.0)))
-
-
-def third(size: Size) -> Size:
-    return replace(size, steps=max(1, size.steps // 3))
-
-
-def quick(size: Size, seed: int, rate: float, **changes: Any) -> Recipe:
-    """``guided`` with a teacher that follows sooner, a quarter of the prototypes, and other changes."""
-    recipe = guided(size, seed)
-    rate *= math.sqrt(size.batch / 1024)
-    return replace(
-        recipe,
-        method=replace(recipe.method, prototypes=16 * size.batch, momentum=Schedule(0.97, 1.0), **changes),
-        training=replace(recipe.training, lr=replace(recipe.training.lr, peak=rate)),
-    )
-
-
 SYSTEMS: dict[str, Callable[[Size, int], Recipe] | None] = {
     "frozen": None,
     "guided": guided,
@@ -128,12 +115,8 @@ SYSTEMS: dict[str, Callable[[Size, int], Recipe] | None] = {
     # The mask as more than a place to crop.
     "swap": changed(background="swap"),
     "blur": changed(background="blur"),
-    "hide_subject": on_subject,
+    "hide_subject": changed(masks=BlockMasks(subject=1.0)),
     "tell_subject": changed(target="subject"),
-    # Little data: a third of the steps; what of them is kept in the recipe `small`, k-NN on training videos decides.
-    "third": lambda size, seed: guided(third(size), seed),
-    "third_half": lambda size, seed: quick(third(size), seed, rate=2e-4, frozen_blocks=6),
-    "third_rank": lambda size, seed: quick(third(size), seed, rate=1e-3, rank=8),
 }
 
 
@@ -153,25 +136,24 @@ CELLS = (
     Cell("frozen", "free"),
     *(Cell(system, places, seed) for seed in range(3) for places in signs_data.PLACES for system in ("guided", "unguided")),
     *(Cell(system, "tied") for system in ("swap", "blur", "hide_subject", "tell_subject")),
-    *(Cell(system, "tied") for system in ("third", "third_half", "third_rank")),
 )
 
 
 # --- training --------------------------------------------------------------------------------------------------------------------
 
 
-def train(recipe: Recipe, footage: Footage, annotated: int, folder: Path, start: Path) -> tuple[Vit, dict[str, Any]]:
+def train(recipe: Recipe, footage: Footage, size: Size, folder: Path, start: Path) -> tuple[Vit, dict[str, Any]]:
     """The backbone that the recipe makes of the footage, and what is to be told of the training."""
     training = recipe.training
     kept = folder / loop.CHECKPOINTS / f"step-{training.steps}"
     data = Sampler(
-        footage.sources(recipe.source), training.batch, training.seed, workers=1, with_masks=recipe.looks_at_subjects
+        footage.sources(recipe.source), training.batch, training.seed, workers=size.workers, with_masks=recipe.looks_at_subjects
     )
     began, whole = time.process_time(), not (folder / loop.RESUME).exists()
     if not (kept / "config.json").exists():
         method = method_of(recipe.method, backbone_of(recipe, start))
-        machine = Machine(save=max(1, training.steps // 20), workers=1)
-        loop.fit(method, data, training, folder, machine, watching=watch(footage, annotated), say=tell)
+        machine = Machine(save=max(1, training.steps // 20), workers=size.workers)
+        loop.fit(method, data, training, folder, machine, watching=watch(footage, size), say=tell)
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
     about = {
         "recipe": recipe.relevant(),
@@ -192,14 +174,14 @@ def tell(line: Line) -> None:
     print(line, flush=True)
 
 
-def watch(footage: Footage, annotated: int) -> Watch:
+def watch(footage: Footage, size: Size) -> Watch:
     """What the watch for collapse shows to the backbone: crops of the annotated training videos."""
-    some = footage.first(annotated)
+    some = footage.first(size.annotated)
     video, frame = np.nonzero(some.seen)
     chosen = np.unique(np.linspace(0, len(video) - 1, min(LOOKED_AT, len(video))).round().astype(np.int64))
     video, frame = video[chosen], frame[chosen]
     pictures = torch.from_numpy(some.crops[video, frame]).permute(0, 3, 1, 2).contiguous()
-    return Watch(resize(pictures, SIZE, SIZE), some.labels[video, frame], video)
+    return Watch(resize(pictures, size.image, size.image), some.labels[video, frame], video)
 
 
 # --- evaluation ------------------------------------------------------------------------------------------------------------------
@@ -218,13 +200,13 @@ def normalised(pictures: Tensor, device: torch.device) -> Tensor:
 
 
 @torch.inference_mode()
-def vectors(vit: Vit, footage: Footage, source: str) -> dict[tuple[str, str], NDArray[np.float32]]:
+def vectors(vit: Vit, footage: Footage, source: str, image: int) -> dict[tuple[str, str], NDArray[np.float32]]:
     """f32[N, D] of all frames in which the subject is seen, by feature and layer; views are squeezed into a square, as `embed` does."""
     found: dict[tuple[str, str], list[Tensor]] = {}
     device = next(vit.parameters()).device
     shown = (footage.crops, footage.within) if source == "crop" else (footage.views, footage.in_view)
     for pictures, mask in batches(*shown, np.nonzero(footage.seen)):
-        seen = vit.layers(normalised(resize(pictures, SIZE, SIZE), device), list(LAYERS.values()))
+        seen = vit.layers(normalised(resize(pictures, image, image), device), list(LAYERS.values()))
         for layer, one in zip(LAYERS, seen, strict=True):
             side = math.isqrt(one.patches.shape[1])
             patches = one.patches.unflatten(1, (side, side))
@@ -234,7 +216,7 @@ def vectors(vit: Vit, footage: Footage, source: str) -> dict[tuple[str, str], ND
 
 
 @torch.inference_mode()
-def focus(vit: Vit, footage: Footage, source: str) -> dict[str, Any]:
+def focus(vit: Vit, footage: Footage, source: str, image: int) -> dict[str, Any]:
     """Mean focus score of each test animal on every sixth frame, the heads' mean map of the last block; views in their own proportions."""
     device, patch = next(vit.parameters()).device, vit.config.patch
     shown = (footage.crops, footage.within) if source == "crop" else (footage.views, footage.in_view)
@@ -242,16 +224,18 @@ def focus(vit: Vit, footage: Footage, source: str) -> dict[str, Any]:
     some = np.flatnonzero(frame % FOCUS_EVERY == 0)
     video, frame = video[some], frame[some]
     height, width = shown[0].shape[2:4]
-    zoom = SIZE / min(height, width) / patch
-    size = round(height * zoom) * patch, round(width * zoom) * patch
+    zoom = image / min(height, width) / patch
+    shape = round(height * zoom) * patch, round(width * zoom) * patch
     valid = torch.from_numpy(content(footage.valid[video, frame], height, width) if source == "crop" else np.ones(0))
     scores, heads, area = [], [], []
     for k, (pictures, mask) in enumerate(batches(*shown, (video, frame))):
-        maps = vit.maps(normalised(resize(pictures, *size), device), [-1], first=1)[0][:, :, 0]
-        maps = maps[..., 1 + vit.config.registers :].unflatten(-1, (size[0] // patch, size[1] // patch)).float().cpu()
+        maps = vit.maps(normalised(resize(pictures, *shape), device), [-1], first=1)[0][:, :, 0]
+        maps = maps[..., 1 + vit.config.registers :].unflatten(-1, (shape[0] // patch, shape[1] // patch)).float().cpu()
         within = valid[k * SHOWN : (k + 1) * SHOWN] if source == "crop" else None
         score = focus_score(maps, mask, within)
-        scores.append(score.mean), heads.append(score.heads), area.append(score.area)
+        scores.append(score.mean)
+        heads.append(score.heads)
+        area.append(score.area)
     value = torch.cat(scores).numpy()
     each = [round(float(np.nanmean(value[video == v])), 4) for v in np.unique(video)]
     return {
@@ -300,12 +284,12 @@ def packed(counts: NDArray[np.int64]) -> str:
     return "".join(np.base_repr(n, 36).lower() for n in counts.ravel().tolist())
 
 
-def evaluate(vit: Vit, train: Footage, test: Footage) -> dict[str, Any]:
+def evaluate(vit: Vit, train: Footage, test: Footage, image: int) -> dict[str, Any]:
     """Every probe of ``PROBES``, and the focus scores."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     vit = vit.to(device).train(False)
     shown = {"crop": (train, test), "frame": (train.every(3), test.every(3))}
-    seen = {source: [vectors(vit, some, source) for some in sets] for source, sets in shown.items()}
+    seen = {source: [vectors(vit, some, source, image) for some in sets] for source, sets in shown.items()}
     return {
         "probes": {
             f"{source} {feature} {layer} {window}": probe(
@@ -313,7 +297,7 @@ def evaluate(vit: Vit, train: Footage, test: Footage) -> dict[str, Any]:
             )
             for source, feature, layer, window in PROBES
         },
-        "focus": {source: focus(vit, test, source) for source in ("crop", "frame")},
+        "focus": {source: focus(vit, test, source, image) for source in ("crop", "frame")},
     }
 
 
@@ -321,16 +305,17 @@ def run(cell: Cell, size: Size, work: Path, results: Path, start: Path) -> None:
     """Train, evaluate, write."""
     footage, test = (signs_data.load(work / "footage", name) for name in (cell.places, "test"))
     make = SYSTEMS[cell.system]
+    about: dict[str, Any] = {}
     if make is None:
-        vit, about = resized(load_vit(start), SIZE), {}
+        vit = resized(load_vit(start), size.image)
     else:
-        vit, about = train(make(size, cell.seed), footage, size.annotated, work / "runs" / cell.name, start)
-    result = {
-        "what": "miniature: a backbone on pasture videos; F1 of linear probes on other animals in places that tell nothing",
+        vit, about = train(make(size, cell.seed), footage, size, work / "runs" / cell.name, start)
+    result: dict[str, Any] = {
+        "what": f"{size.recipe}: a backbone on pasture videos; F1 of linear probes on other animals in places that tell nothing",
         "cell": asdict(cell),
         "size": asdict(size),
         "training": about,
-        **evaluate(vit, footage.first(size.annotated), test),
+        **evaluate(vit, footage.first(size.annotated), test, size.image),
     }
     write_cell(results / f"{cell.name}.json", result)
     for name, scores in result["probes"].items():

@@ -1,7 +1,7 @@
 """The footage of the miniature protocol (`signs.py`): short pasture videos as arrays, with and without places that give the behaviour away.
 
     set.json          what it was made of, and the plan of every video
-    tied/ free/ test/ views.npy    u8[V, T, h, w, 3]      what the camera saw, short side 126
+    tied/ free/ test/ views.npy    u8[V, T, h, w, 3]      what the camera saw, made smaller
                       crops.npy    u8[V, T, s, s, 3]      the subject's square, cut from the full picture by its rendered mask
                       within.npy   u8[V, T, s, s / 8]     the subject in the crop, as bits
                       in_view.npy  u8[V, T, h, w / 8]     the subject in the view, as bits
@@ -17,6 +17,7 @@ the same in pens drawn without regard to it. `test` are other animals in pens dr
 from __future__ import annotations
 
 import json
+import multiprocessing
 import shutil
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -39,23 +40,32 @@ from foveate.simulate.plan import PastureSettings, Plan, plan, scripts
 
 PLACES = ("tied", "free")
 FILES = ("views", "crops", "within", "in_view", "valid", "seen", "labels")
-_SHORT_SIDE, _SQUARE = 126, 128
 _FPS, _EVERY = 5.0, 2  # rendered motion, and one frame in so many kept: 0.4 s apart
 
 
 @dataclass(frozen=True)
 class Extent:
-    """How much footage. The defaults are the protocol's: 256 animals."""
+    """How much footage. The defaults are the miniature protocol's: 256 animals."""
 
     train: int = 160
     test: int = 96
     seconds: float = 10.0
     seed: int = 2026
+    zoom: int = 1  # pictures, crops and views have so many times the pixels per side
+
+    @property
+    def square(self) -> int:
+        return 128 * self.zoom
+
+    @property
+    def view(self) -> tuple[int, int]:
+        """Width and height of a kept view."""
+        return 224 * self.zoom, 126 * self.zoom
 
     def settings(self, places: str) -> PastureSettings:
         return PastureSettings(
             seed=self.seed, annotated=self.train + self.test, unannotated=0, test=self.test, seconds=self.seconds, fps=_FPS,
-            behaviours="all", background_correlation=1.0 if places == "tied" else 0.0,
+            width=480 * self.zoom, height=270 * self.zoom, behaviours="all", background_correlation=1.0 if places == "tied" else 0.0,
         )  # fmt: skip
 
 
@@ -117,22 +127,25 @@ def make(folder: Path, extent: Extent, workers: int = 1) -> None:
     """Render whatever of the three sets is not in ``folder`` yet."""
     described = folder / "set.json"
     about = json.loads(json.dumps({"extent": asdict(extent), "behaviours": ALL}))
-    if described.exists() and json.loads(described.read_text(encoding="utf-8")) != about:
-        raise SystemExit(f"{folder} holds other footage; name another folder")
+    if described.exists():
+        found = json.loads(described.read_text(encoding="utf-8"))
+        found["extent"] = {"zoom": 1, **found["extent"]}
+        if found != about:
+            raise SystemExit(f"{folder} holds other footage; name another folder")
     folder.mkdir(parents=True, exist_ok=True)
     described.write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
     for name, places, split in (("tied", "tied", "train"), ("free", "free", "train"), ("test", "free", "test")):
         settings = extent.settings(places)
         chosen = [video for video in plan(settings) if video.split == split]
         if not (folder / name).exists():
-            _write(folder / name, _rendered(settings, chosen, workers))
+            _write(folder / name, _rendered(extent, settings, chosen, workers))
 
 
-def _rendered(settings: PastureSettings, videos: Sequence[Plan], workers: int) -> list[dict[str, NDArray[Any]]]:
+def _rendered(extent: Extent, settings: PastureSettings, videos: Sequence[Plan], workers: int) -> list[dict[str, NDArray[Any]]]:
     if workers <= 1:
-        return [render(settings, video) for video in videos]
-    with ProcessPoolExecutor(workers) as pool:
-        return list(pool.map(partial(render, settings), videos))
+        return [render(extent, settings, video) for video in videos]
+    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
+        return list(pool.map(partial(render, extent, settings), videos))
 
 
 def _write(folder: Path, videos: list[dict[str, NDArray[Any]]]) -> None:
@@ -144,7 +157,7 @@ def _write(folder: Path, videos: list[dict[str, NDArray[Any]]]) -> None:
     aside.rename(folder)
 
 
-def render(settings: PastureSettings, video: Plan) -> dict[str, NDArray[Any]]:
+def render(extent: Extent, settings: PastureSettings, video: Plan) -> dict[str, NDArray[Any]]:
     """One video's rows of all files."""
     from PIL import Image
 
@@ -157,12 +170,12 @@ def render(settings: PastureSettings, video: Plan) -> dict[str, NDArray[Any]]:
     shots = [studio.take(int(t))[0] for t in kept]
     boxes = [masks.box(mask) for _, mask in shots]
     seen = np.array([box is not None for box in boxes])
-    small = (round(_SHORT_SIDE * width / height / 8) * 8, _SHORT_SIDE)
+    small, side = extent.view, extent.square
     out: dict[str, NDArray[Any]] = {
         "views": np.stack([np.asarray(Image.fromarray(p).resize(small, Image.Resampling.BICUBIC)) for p, _ in shots]),
         "in_view": np.packbits([masks.resample(mask, small[1], small[0], (0, 0, width, height)) for _, mask in shots], axis=-1),
-        "crops": np.zeros((len(kept), _SQUARE, _SQUARE, 3), np.uint8),
-        "within": np.zeros((len(kept), _SQUARE, _SQUARE // 8), np.uint8),
+        "crops": np.zeros((len(kept), side, side, 3), np.uint8),
+        "within": np.zeros((len(kept), side, side // 8), np.uint8),
         "valid": np.tile(np.array([0, 0, 1, 1], np.float32), (len(kept), 1)),
         "seen": seen,
         "labels": motions[0].labels[kept].astype(np.int8),
@@ -170,11 +183,11 @@ def render(settings: PastureSettings, video: Plan) -> dict[str, NDArray[Any]]:
     rows = np.flatnonzero(seen)
     found, time = np.array([boxes[t] for t in rows], float), kept[rows] / settings.fps
     unbroken = np.cumsum(np.diff(rows, prepend=-1) > 1)
-    squares = geometry(found, time, unbroken, View(x=0, y=0, w=width, h=height), CropSettings(size=_SQUARE))
+    squares = geometry(found, time, unbroken, View(x=0, y=0, w=width, h=height), CropSettings(size=side))
     for t, source, valid in zip(rows, squares.source, squares.valid, strict=True):
         picture, mask = shots[t]
         x, y, w, h = (float(v) for v in source)
-        out["crops"][t] = cut(picture, source, _SQUARE)
-        out["within"][t] = np.packbits(masks.resample(mask, _SQUARE, _SQUARE, (x, y, w, h)), axis=-1)
-        out["valid"][t] = np.clip(np.array([valid[0], valid[1], valid[0] + valid[2], valid[1] + valid[3]]) / _SQUARE, 0, 1)
+        out["crops"][t] = cut(picture, source, side)
+        out["within"][t] = np.packbits(masks.resample(mask, side, side, (x, y, w, h)), axis=-1)
+        out["valid"][t] = np.clip(np.array([valid[0], valid[1], valid[0] + valid[2], valid[1] + valid[3]]) / side, 0, 1)
     return out
