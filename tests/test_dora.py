@@ -16,6 +16,7 @@ from torch import Tensor
 from foveate import losses
 from foveate.data.clip_views import ClipAugmentation, ClipViews, clip_views
 from foveate.data.clips import Clips
+from foveate.data.parents import Parent
 from foveate.methods import dora, objects
 from foveate.methods.dora import Dora, DoraConfig, seen_through, shares_of
 from foveate.methods.moment import Moment
@@ -24,7 +25,7 @@ from foveate.schedules import constant
 from foveate.schema import FoveateError
 
 GOLDEN = json.loads((Path(__file__).parent / "golden" / "dora.json").read_text(encoding="utf-8"))
-VIEWS = ClipAugmentation(parent=40, large=32, small=16, smalls=3)
+VIEWS = ClipAugmentation(parent=Parent(40), large=32, small=16, smalls=3)
 TINY = DoraConfig(views=VIEWS, prototypes=24, hidden=32, bottleneck=16, momentum=constant(0.9), last_layer_frozen=10)
 
 
@@ -277,7 +278,10 @@ def test_masks() -> None:
 
 # --- the method ------------------------------------------------------------------------------------------------------------------
 
-PRESETS = [TINY, replace(DoraConfig.paper(), views=replace(DoraConfig.paper().views, parent=40, large=32, small=16, smalls=2))]
+PRESETS = [
+    TINY,
+    replace(DoraConfig.paper(), views=replace(DoraConfig.paper().views, parent=Parent(40), large=32, small=16, smalls=2)),
+]
 PRESETS.append(replace(DoraConfig.release(), views=replace(VIEWS, larges=1)))
 PRESETS = [replace(one, prototypes=24, hidden=32, bottleneck=16) for one in PRESETS]
 

@@ -9,24 +9,22 @@ Published: DoRA (appendix B.1) and its released code (``DataAugmentationDINO``).
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from foveate.data import pixels
-from foveate.data.augment import Augmentation, Draws, Kind, draw, joined, make, whole_pixels
+from foveate.data.augment import Augmentation, Draws, Kind, draw, joined, make
+from foveate.data.parents import Parent, parents
 
 
 @dataclass(frozen=True)
 class ClipAugmentation:
     """All views of a clip. Defaults: as released, but two large crops."""
 
-    parent: int = 300  # pixels per side
-    parent_area: tuple[float, float] = (0.2, 1.0)
+    parent: Parent = field(default_factory=Parent)
     large: int = 224
     larges: int = 2
     large_area: tuple[float, float] = (0.4, 1.0)
@@ -54,28 +52,6 @@ class ClipViews:
     small: Tensor  # f32[M, T, B, 3, s, s]
 
 
-def parents(frames: Tensor, valid: Tensor, index: Tensor, seed: int, step: int, size: int, area: tuple[float, float]) -> Tensor:
-    """The piece of each sample's frames that its views are taken of: one box for all of them.
-
-    Args:
-        frames: u8[T, B, 3, H, W] on the device.
-        valid: f32[B, 4], the part of them that is content, in 0..1.
-        index: i64[B] numbers of the samples.
-        seed, step: of the run.
-        size: pixels per side of the result.
-        area: share of the content, least and most.
-
-    Returns:
-        u8[T, B, 3, size, size].
-    """
-    times, count = frames.shape[:2]
-    content = whole_pixels(valid, *frames.shape[-2:])
-    drawn = draw(content, index.cpu().numpy(), seed, step, "parent", Kind(size, area, 0.0, 0.0), Augmentation())
-    boxes = torch.from_numpy(np.tile(drawn.box, (times, 1)))
-    cut = pixels.cut(frames.flatten(0, 1), boxes, torch.zeros(times * count, dtype=torch.bool), size)
-    return cut.mul_(255).round_().to(torch.uint8).view(times, count, 3, size, size)
-
-
 def clip_views(frames: Tensor, valid: Tensor, index: Tensor, seed: int, step: int, how: ClipAugmentation) -> ClipViews:
     """All views of a batch of clips.
 
@@ -86,7 +62,7 @@ def clip_views(frames: Tensor, valid: Tensor, index: Tensor, seed: int, step: in
         seed, step: of the run.
         how: what to do.
     """
-    seen = parents(frames.transpose(0, 1), valid, index, seed, step, how.parent, how.parent_area)
+    seen = parents(frames.transpose(0, 1), valid, index, seed, step, how.parent)
     times, count = seen.shape[:2]
     number, every = index.cpu().numpy(), seen.flatten(0, 1)
     drawn = [_over_time(number, times, seed, step, v, kind, how) for v, kind in enumerate(how.kinds())]
@@ -102,7 +78,7 @@ def _over_time(
     index: NDArray[np.int64], times: int, seed: int, step: int, view: int, kind: Kind, how: ClipAugmentation
 ) -> Draws:
     """Draws of one view of all frames, frame by frame: row ``t * B + b``."""
-    content = np.tile(np.array([0, 0, how.parent, how.parent]), (len(index), 1))
+    content = np.tile(np.array([0, 0, how.parent.size, how.parent.size]), (len(index), 1))
     small = view >= how.larges
     parts: list[Draws] = []
     for t in range(times):
