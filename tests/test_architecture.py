@@ -21,6 +21,7 @@ LAYERS = (
     ("track",),
     ("crops",),
     ("schedules", "losses"),
+    ("losses_pairs",),
     ("data",),
     ("methods",),
     ("train",),

@@ -173,10 +173,7 @@ def koleo(features: Tensor, group: ProcessGroup | None = None) -> Tensor:
         ValueError: there is only one sample. The published code takes it for its own neighbour.
     """
     own = functional.normalize(features.float(), eps=_KOLEO_EPS, dim=-1)
-    everyone, first = own, 0
-    if group is not None:
-        everyone = _Gathered.apply(own, group)  # type: ignore[no-untyped-call]
-        first = torch.distributed.get_rank(group) * len(own)
+    everyone, first = gathered(own, group), 0 if group is None else group.rank() * len(own)
     if len(everyone) < 2:
         raise ValueError("KoLeo needs two samples: one alone has no neighbour")
     with torch.no_grad():
@@ -186,6 +183,14 @@ def koleo(features: Tensor, group: ProcessGroup | None = None) -> Tensor:
     distance = functional.pairwise_distance(own, everyone[nearest], eps=_KOLEO_EPS)
     distance = torch.where(distance < _KOLEO_FLOOR, distance.detach(), distance)
     return -(distance + _KOLEO_EPS).log().mean()
+
+
+def gathered(own: Tensor, group: ProcessGroup | None) -> Tensor:
+    """The rows of all processes, float[ranks x B, D] of float[B, D], with their gradients."""
+    if group is None:
+        return own
+    rows: Tensor = _Gathered.apply(own, group)  # type: ignore[no-untyped-call]
+    return rows
 
 
 class _Gathered(torch.autograd.Function):

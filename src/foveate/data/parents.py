@@ -15,7 +15,6 @@ from foveate.data.augment import Augmentation, Draws, Kind, Views, draw, joined,
 
 if TYPE_CHECKING:
     from foveate.data.clips import Clips
-    from foveate.methods.moment import Moment
 
 _WHOLE = (0.0, 0.0, 1.0, 1.0)
 
@@ -33,7 +32,7 @@ class TwoViews:
     """Two views alike, without small ones. Defaults: SimCLR's, as solo-learn has them for ImageNet-100."""
 
     size: int = 224
-    area: tuple[float, float] = (0.2, 1.0)
+    area: tuple[float, float] = (0.08, 1.0)
     blur: tuple[float, float] = (0.5, 0.5)  # probability, of each view
     solarise: tuple[float, float] = (0.0, 0.0)
     strength: tuple[float, float, float, float] = (0.8, 0.8, 0.8, 0.2)  # of brightness, contrast, saturation, hue
@@ -60,30 +59,30 @@ def parents(frames: Tensor, valid: Tensor, index: Tensor, seed: int, step: int, 
     return cut.mul_(255).round_().to(torch.uint8).view(times, count, 3, how.size, how.size)
 
 
-def seen_of(batch: Clips, at: Moment, how: Augmentation, parent: Parent | None) -> Views:
+def seen_of(batch: Clips, seed: int, step: int, how: Augmentation, parent: Parent | None) -> Views:
     """Large and small views of a batch of single frames, ``frames`` u8[B, 1, 1, 3, H, W], or of a piece of each."""
-    frames, valid = _pictures(batch, at, parent)
-    return views(frames, valid, batch.index, at.seed, at.step, how)
+    frames, valid = _pictures(batch, seed, step, parent)
+    return views(frames, valid, batch.index, seed, step, how)
 
 
-def two_views(batch: Clips, at: Moment, how: TwoViews, parent: Parent | None) -> tuple[Tensor, Draws]:
+def two_views(batch: Clips, seed: int, step: int, how: TwoViews, parent: Parent | None) -> tuple[Tensor, Draws]:
     """Both views of a batch of single frames, or of a piece of each: f32[2B, 3, S, S], view by view, and how they were made."""
-    frames, valid = _pictures(batch, at, parent)
+    frames, valid = _pictures(batch, seed, step, parent)
     content, number, colours = (
         whole_pixels(valid, *frames.shape[-2:]),
         batch.index.cpu().numpy(),
         Augmentation(strength=how.strength),
     )
     kinds = [Kind(how.size, how.area, blur, solarise) for blur, solarise in zip(how.blur, how.solarise, strict=True)]
-    drawn = joined([draw(content, number, at.seed, at.step, f"view {v}", kind, colours) for v, kind in enumerate(kinds)])
+    drawn = joined([draw(content, number, seed, step, f"view {v}", kind, colours) for v, kind in enumerate(kinds)])
     return make(frames, drawn, how.size, colours), drawn
 
 
-def _pictures(batch: Clips, at: Moment, parent: Parent | None) -> tuple[Tensor, Tensor]:
+def _pictures(batch: Clips, seed: int, step: int, parent: Parent | None) -> tuple[Tensor, Tensor]:
     """u8[B, 3, H, W] and the part of each that is content."""
     if batch.frames.shape[1:3] != (1, 1):
         raise ValueError(f"one frame of one draw is expected, not {tuple(batch.frames.shape[1:3])}")
     if parent is None:
         return batch.frames[:, 0, 0], batch.valid
-    pieces = parents(batch.frames[:, 0].transpose(0, 1), batch.valid, batch.index, at.seed, at.step, parent)[0]
+    pieces = parents(batch.frames[:, 0].transpose(0, 1), batch.valid, batch.index, seed, step, parent)[0]
     return pieces, torch.tensor(_WHOLE).repeat(len(pieces), 1)

@@ -96,7 +96,7 @@ class Dino(nn.Module):
     def step(self, batch: Clips, at: Moment) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss of a batch of single frames, ``frames`` u8[B, 1, 1, 3, H, W]; beside it entropy and number of prototypes used."""
         config, count = self.config, len(batch)
-        seen = seen_of(batch, at, config.views, config.parent)
+        seen = seen_of(batch, at.seed, at.step, config.views, config.parent)
         with torch.no_grad():
             logits = self.teacher_head(self.teacher(seen.large).cls)
             targets = self.centre.targets(logits, config.teacher_temperature.at(at.step, at.steps)).view(2, count, -1)

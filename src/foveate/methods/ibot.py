@@ -109,7 +109,7 @@ class Ibot(nn.Module):
         """The loss of a batch of single frames, ``frames`` u8[B, 1, 1, 3, H, W]; its parts before weighting, entropy and number of
         prototypes used."""
         config, count, device = self.config, len(batch), batch.frames.device
-        seen = seen_of(batch, at, config.views, config.parent)
+        seen = seen_of(batch, at.seed, at.step, config.views, config.parent)
         with torch.no_grad():
             whole, (qkv,) = self.teacher.watch(seen.large, [-1])
             mask = torch.from_numpy(self._hidden(qkv.attention(1), batch.index.cpu().numpy(), at)).to(device)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -50,3 +52,19 @@ class Prototypes(nn.Module):
         """float[N, width] -> float[N, prototypes]."""
         weight = self.weight_g * self.weight_v / self.weight_v.norm(dim=1, keepdim=True)
         return functional.linear(x, weight)
+
+
+def projector(*widths: int, norm: bool) -> nn.Sequential:
+    """Linear layers of these widths with ReLU between them, and with ``norm`` batch normalisation before it; the last is plain.
+
+    On GPUs with several processes statistics are those of the whole batch (``SyncBatchNorm``); on CPUs, where PyTorch has none, of each
+    process's part of it.
+    """
+    layers: list[nn.Module] = []
+    for before, after in pairwise(widths[:-1]):
+        layers += [nn.Linear(before, after), *([nn.BatchNorm1d(after)] if norm else []), nn.ReLU()]
+    made = nn.Sequential(*layers, nn.Linear(widths[-2], widths[-1]))
+    distributed = torch.distributed
+    if norm and torch.cuda.is_available() and distributed.is_available() and distributed.is_initialized():
+        made = nn.SyncBatchNorm.convert_sync_batchnorm(made)  # type: ignore[no-untyped-call]
+    return made

@@ -47,9 +47,22 @@ def backbone_of(recipe: Recipe, weights: str | Path | None) -> nn.Module:
 def method_of(config: Config, backbone: Any) -> Method:
     """The method that has these settings, on a backbone, which becomes its student. Heads are drawn from PyTorch's generator, where
     ``backbone_of`` left it."""
+    from foveate.methods.dino import Dino, DinoConfig
     from foveate.methods.dinov2 import Dinov2, Dinov2Config
     from foveate.methods.dora import Dora, DoraConfig
+    from foveate.methods.ibot import Ibot, IbotConfig
+    from foveate.methods.simclr import Simclr, SimclrConfig
+    from foveate.methods.swav import Swav, SwavConfig
+    from foveate.methods.vicreg import Vicreg, VicregConfig
 
-    methods: dict[type, type] = {Dinov2Config: Dinov2, DoraConfig: Dora}
+    methods: dict[type, type] = {
+        DinoConfig: Dino,
+        Dinov2Config: Dinov2,
+        DoraConfig: Dora,
+        IbotConfig: Ibot,
+        SimclrConfig: Simclr,
+        SwavConfig: Swav,
+        VicregConfig: Vicreg,
+    }
     made: Method = methods[type(config)](backbone, config)
     return made
