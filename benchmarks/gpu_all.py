@@ -33,7 +33,7 @@ from safetensors.torch import load_file, save_file
 from foveate.models.imgfocus import build_imgfocus
 
 LARGEST = 60 * 2**20
-WHEELS = ("pydantic", "pydantic-core", "annotated-types", "typing-inspection")
+WHEELS = ("pydantic", "pydantic-core", "annotated-types", "typing-inspection", "pycocotools")
 SIZES = {"full": signs.FULL, "miniature": signs.Size(), "tiny": signs.TINY}
 FIRST = 6.0  # minutes that a cell is thought to take before one was seen
 

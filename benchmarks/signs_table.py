@@ -27,6 +27,8 @@ DRAWS, BLOCK = 10_000, 500
 SIX = ("head_down", "lying", "standing", "eating", "head_up", "moving")
 MOVING = ("moving", "turning_left", "turning_right")
 STANDARD, WINDOW = "crop cls third_last 1", "crop cls third_last 7"
+PATCHES, PATCHES_WINDOW = "crop subject third_last 1", "crop subject third_last 7"
+ORDER = ("frozen", "unguided", "guided")
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,7 +58,9 @@ def load(folder: Path) -> dict[tuple[str, str], Many]:
     for path in sorted(folder.glob("*-*.json")):
         cell = json.loads(path.read_text(encoding="utf-8"))
         found.setdefault((cell["cell"]["system"], cell["cell"]["places"]), []).append(cell)
-    return {key: Many(*key, tuple(cells)) for key, cells in found.items()}
+    known = {name: place for place, name in enumerate(ORDER)}
+    keys = sorted(found, key=lambda key: (key[1], known.get(key[0], len(known)), key[0]))
+    return {key: Many(*key, tuple(found[key])) for key in keys}
 
 
 # --- intervals -------------------------------------------------------------------------------------------------------------------
@@ -148,14 +152,14 @@ def signs(found: dict[tuple[str, str], Many]) -> str:
                 continue
             add(f"F1 of six: {a} − {b}", places, macro(have[a], STANDARD, SIX) - macro(have[b], STANDARD, SIX, 1))
             name = "F1 of six, mean of the subject's patches"
-            probe = "crop subject third_last 1"
-            add(f"{name}: {a} − {b}", places, macro(have[a], probe, SIX) - macro(have[b], probe, SIX, 1))
+            add(f"{name}: {a} − {b}", places, macro(have[a], PATCHES, SIX) - macro(have[b], PATCHES, SIX, 1))
             for source, title in (("crop", "crops"), ("frame", "whole views")):
                 add(f"focus score on {title}: {a} − {b}", places, focused(have[a], source) - focused(have[b], source, 1))
         for system in ("frozen", "unguided", "guided"):
             if system in have:
-                gain = macro(have[system], WINDOW, MOVING) - macro(have[system], STANDARD, MOVING)
-                add(f"F1 of moving and turning, {system}: window 7 − window 1", places, gain)
+                for many, one, title in ((WINDOW, STANDARD, ""), (PATCHES_WINDOW, PATCHES, ", subject's patches")):
+                    gain = macro(have[system], many, MOVING) - macro(have[system], one, MOVING)
+                    add(f"F1 of moving and turning{title}, {system}: window 7 − window 1", places, gain)
     for system in ("frozen", "unguided", "guided"):
         if {(system, "tied"), (system, "free")} <= set(found):
             for probe, title in ((STANDARD, "crops"), ("frame cls third_last 1", "whole views")):
@@ -171,7 +175,7 @@ def changes(found: dict[tuple[str, str], Many], base: str, names: Sequence[str])
         if system in names and (base, places) in found:
             other = found[base, places]
             row = [f"{system} ({len(many.cells)})", places]
-            for probe in (STANDARD, WINDOW, "crop subject third_last 1"):
+            for probe in (STANDARD, WINDOW, PATCHES):
                 values = macro(many, probe, SIX) - macro(other, probe, SIX, 1)
                 row += [f"{interval(values)}, {verdict(values)}"]
             rows.append(row)

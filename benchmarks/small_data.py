@@ -36,7 +36,7 @@ from foveate.train.settings import Machine
 from foveate.train.watch import Watch
 
 VIDEOS, LOOKED_AT, SIZE, SMALL = 10, 256, 56, 28
-STEPS, BATCH, SEED = 64, 16, 0
+STEPS, BATCH, SEED = 40, 16, 0
 
 
 def plain() -> Recipe:
