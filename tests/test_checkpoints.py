@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 import foveate.api as fv
-from foveate import annotations, checkpoints, crops, pretrain, timeline
+from foveate import annotations, attention, checkpoints, crops, pretrain, report, timeline
 from foveate.actions import labelwise, metrics, probe
 from foveate.actions.sgd import RATES
 from foveate.checkpoints import choice, models, tables, units
@@ -29,6 +29,8 @@ from foveate.checkpoints.units import Part, Unit
 from foveate.cli import main
 from foveate.data import views
 from foveate.project import Project
+from foveate.report import checkpoints as report_checkpoints
+from foveate.report import sources
 from foveate.schema import LAYERS, FoveateError
 from tests import embedded
 from tests.test_pretrain import TINY
@@ -180,7 +182,7 @@ def test_the_published_tables_come_out() -> None:
     late = peaked[(peaked["score"] == "paper") & (peaked["rows_of"] == "test")]
     assert set(late["late"]) == {1} and len(late) == 14
     assert of(peaked, "step", run="guided") == PUBLISHED["guided largest at"]
-    published = tables.as_published(scored, changed, peaked)
+    published = tables.as_published(scored, changed, peaked, 7)
     block = published[(published["score"] == "paper") & (published["rows_of"] == "test")]
     assert block["row"].tolist() == [
         "frozen",
@@ -356,3 +358,24 @@ def test_a_project_without_runs(made: Path, tmp_path: Path) -> None:
         fv.checkpoints(project=tmp_path / "study")
     with pytest.raises(FoveateError, match="no checkpoints were evaluated"):
         checkpoints.found(Project.load(tmp_path / "study"))
+
+
+def test_the_report_shows_it(evaluated: Project, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.copytree(evaluated.folder, tmp_path / "study")
+    study = Project.load(tmp_path / "study")
+    assert main(["attend", "-p", str(study.folder), "--runs", "close", "wide", "--frames", "2", "--workers", "1"]) == 0
+    assert all(name in capsys.readouterr().out for name in ("close", "attention/runs"))
+    assert attention.of_runs(study).facts()["models"] == ["close, step 0", "wide, step 2", "close, step 2"]
+    made = report.run(study)
+    page = made.checked("index.html").read_text(encoding="utf-8")
+    assert "What did pretraining do?" in page and "Before and after pretraining" in page
+    shown = report_checkpoints.load(sources.collect(study, "default"), sources.Notes(study.folder))
+    assert shown is not None and [panel.title for panel in shown.panels] == ["walk", "graze", "macro average"]
+    assert [series.name for series in shown.panels[0].series] == ["frozen", "close", "wide"]
+    assert next(block.title.split(";")[0] for block in shown.blocks) == "On crops" and len(shown.layers[0][1]) == 4
+    assert {"checkpoints_scores.csv", "checkpoints_table.csv"} <= {path.name for path in made.path("tables").iterdir()}
+    assert {"pretraining_steps.svg", "pretraining_windows.pdf"} <= {path.name for path in made.path("figures").iterdir()}
+
+
+def test_steps_have_short_names() -> None:
+    assert [report_checkpoints.short(step) for step in (0, 95, 5_000, 1_000_000, 1_080_000)] == ["0", "95", "5k", "1M", "1.08M"]

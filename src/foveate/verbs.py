@@ -7,6 +7,7 @@ import sys
 import warnings
 from collections.abc import Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from foveate.project import Project
@@ -260,6 +261,32 @@ def checkpoints(
     for error in {str(failure.error): failure.error for failure in failures}.values():
         warn(error)
     return csv_table(made, "scores.csv")
+
+
+def asked_to_attend(
+    project: Project,
+    video: Sequence[str],
+    frames: int | None,
+    models: Sequence[str],
+    runs: Sequence[str],
+    source: Literal["crop", "frame", "both"] | None,
+    out: str | Path | None,
+    clip: bool,
+) -> dict[str, Any]:
+    """Arguments of ``attention.run`` for the options of ``attend``; none for the project's own look."""
+    from foveate.attention import RUNS
+    from foveate.checkpoints.models import looked_at
+
+    if runs and models:
+        raise FoveateError("--runs and --models name models twice", remedy="name the folders of the checkpoints with --models")
+    chosen_models = looked_at(project, runs) if runs else tuple(models)
+    changed = {"frames": frames, "models": chosen_models or None, "source": source}
+    changed = {name: value for name, value in changed.items() if value is not None}
+    if not (changed or video or clip or out):
+        return {}
+    asked = {"settings": project.config.attend.changed(changed), "videos": tuple(video), "clip": clip}
+    folder = Path(out).absolute() if out else project.stage_folder("attention", RUNS) if runs else None
+    return asked | {"out": folder}
 
 
 def status_after(project: Folder, until: str, video: Sequence[str], workers: int | None, progress: bool | None) -> pd.DataFrame:

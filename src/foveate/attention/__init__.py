@@ -4,7 +4,7 @@ Every example is a subject in a frame, shown as a crop, as ``embed`` shows it, a
 squeezes views into a square). What is drawn and the focus score are described in ``focus``. Attention says what the CLS token was made
 from. It is no explanation of what a probe makes of the vectors, least of all of a probe on the mean of the subject's patches.
 
-Written to ``attention/default/``, or ``attention/<hash8>/`` with options of the command line
+Written to ``attention/default/``, or with options of the command line to ``attention/<hash8>/``, for runs to ``attention/runs/``
     pictures/<video>/<view>-<subject>-<frame>-<source>.png   a row per model: picture, mean of the heads, every head
     maps/<video>.parquet     the maps as they are, see ``MAPS``
     focus.csv                a row per model and picture, see ``load_focus``
@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 VERSION = 2
+RUNS = "runs"
+"""Folder of the look at pretraining runs."""
 
 SUMMARY = ("model", "source", "focus", "low", "high", "animals", "pictures", "share", "area")
 """Columns of focus_summary.csv. ``focus``: mean over animals of each animal's mean; ``low``, ``high``: 95 % interval by drawing animals
@@ -90,12 +92,34 @@ def models_of(project: Project, settings: AttendSettings) -> dict[str, str]:
     """The models to be looked at: a short name for the figures -> what ``load_backbone`` takes."""
     found: dict[str, str] = {}
     for model in dict.fromkeys(model_of(project.folder, m) for m in settings.models or (project.config.embed.model,)):
-        path = Path(model)
-        name = path.name if path.is_dir() else model
+        name = _name(model)
         same = sum(label == name or label.startswith(f"{name} (") for label in found)  # folders of one name
         label = f"{name} ({same + 1})" if same else name
         found[label] = model
     return found
+
+
+def _name(model: str) -> str:
+    path = Path(model)
+    if not path.is_dir():
+        return model
+    kept = path.parent.name == "checkpoints" and path.name.startswith("step-")  # of a pretraining run
+    return f"{path.parent.parent.name}, {path.name.replace('-', ' ')}" if kept else path.name
+
+
+def of_runs(project: Project) -> Artefact:
+    """The look at pretraining runs that lies there (``foveate attend --runs``), whatever frames and runs it was asked for.
+
+    Raises:
+        FoveateError: there is none, or a model is gone.
+    """
+    folder = project.stage_folder("attention", RUNS)
+    record = Artefact(folder, "attend", VERSION, {}, {}).record()
+    if record is None or "asked" not in record["facts"]:
+        raise FoveateError("nothing was looked at", file=folder, remedy="run `foveate attend --runs RUN ...`")
+    values = {name: record["settings"][name] for name in ("frames", "source", "image_size")}
+    settings = AttendSettings.model_validate(values | {"models": record["facts"]["asked"]})
+    return artefact(project, settings, record["settings"]["videos"], out=folder)
 
 
 def run(
@@ -144,7 +168,7 @@ def run(
     table = load_focus(target)
     write_text(target.path("focus.csv"), _csv(table))
     write_text(target.path("focus_summary.csv"), _csv(summarise(table)))
-    target.finish({"models": list(models), "pictures": len(table), "note": note})
+    target.finish({"models": list(models), "asked": list(chosen.models), "pictures": len(table), "note": note})
     return target
 
 

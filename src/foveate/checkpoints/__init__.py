@@ -22,10 +22,10 @@ from typing import Literal
 
 from foveate.annotations import artefact as labels_artefact
 from foveate.checkpoints import units
-from foveate.checkpoints.models import Model, Run, frozen_of, others_of, runs_of
+from foveate.checkpoints.models import GUIDED, UNGUIDED, Model, Run, frozen_of, others_of, runs_of
 from foveate.checkpoints.units import Augment
 from foveate.jobs import Failure, Progress, Task, silent
-from foveate.models.pretrained import fetch_weights
+from foveate.models.pretrained import fetch_weights, weights_hash
 from foveate.project import Project
 from foveate.schema import FoveateError
 from foveate.spreadsheet import read_csv
@@ -81,7 +81,7 @@ def models_of(project: Project, wanted: Wanted) -> tuple[list[Run], list[Model],
         FoveateError: there is no such run.
     """
     runs, others = runs_of(project, wanted.runs), others_of(project, wanted.models)
-    every = [*frozen_of(runs).values(), *(m for run in runs for m in run.checkpoints if m.step), *others]
+    every = [*frozen_of(runs).values(), *(model for run in runs for model in run.checkpoints), *others]
     return runs, others, list({model.path: model for model in every}.values())
 
 
@@ -90,14 +90,17 @@ def vectors_to_make(project: Project, wanted: Wanted, models: Sequence[Model], v
     from foveate.checkpoints import vectors
 
     labels = labels_artefact(project)
+    planned = set()  # what several runs began with is one backbone
     annotated = [project.video(name) for name in labels.facts()["videos"] if not videos or name in videos]
     for model in models:
         for shown in wanted.shown:
             for video in annotated:
                 arguments = {"model": model.path, "source": shown, "augment": wanted.augment}
                 try:
-                    if vectors.artefact(project, video, model.path, shown, wanted.augment).complete():
+                    found = vectors.artefact(project, video, model.path, shown, wanted.augment)
+                    if found.complete() or found.folder in planned:
                         continue
+                    planned.add(found.folder)
                 except FoveateError:
                     continue  # the stages before this one say so
                 item = f"{title(model)}, {shown}, {video.name}"
@@ -106,11 +109,13 @@ def vectors_to_make(project: Project, wanted: Wanted, models: Sequence[Model], v
 
 def units_to_make(project: Project, wanted: Wanted, models: Sequence[Model]) -> Iterator[Task]:
     """Probing that is not done yet: one task per model, way of showing and window."""
+    planned = set()
     for model in models:
         for shown in wanted.shown:
             for window in wanted.windows:
                 found = _unit(project, wanted, model, shown, window)
-                if found is not None and not found.complete():
+                if found is not None and not found.complete() and found.folder not in planned:
+                    planned.add(found.folder)
                     arguments = {"model": model.path, "source": shown, "window": window, "augment": wanted.augment}
                     item = f"{title(model)}, {shown}, window {window}"
                     yield Task("checkpoints", item, "foveate.checkpoints.units", arguments)
@@ -118,7 +123,7 @@ def units_to_make(project: Project, wanted: Wanted, models: Sequence[Model]) -> 
 
 def title(model: Model) -> str:
     """A backbone in words."""
-    return f"{model.run}, step {model.step}" if model.step else model.run
+    return f"{model.run}, step {model.step}" if model.kind in (GUIDED, UNGUIDED) else model.run
 
 
 def artefact(project: Project, wanted: Wanted) -> Artefact:
@@ -236,6 +241,7 @@ def missing_weights(models: Sequence[Model]) -> list[Failure]:
     for model in models:
         try:
             fetch_weights(model.path)
+            weights_hash(model.path)  # reads what a folder holds
         except FoveateError as error:
             failures.append(Failure("checkpoints", title(model), error))
     return failures

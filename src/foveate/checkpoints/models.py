@@ -87,15 +87,15 @@ def _run(project: Project, folder: Path) -> Run | None:
 
 def frozen_of(runs: Sequence[Run]) -> dict[str, Model]:
     """Name of a run -> what it began with, under one name where the weights are the same; without runs of which that is not to be had."""
-    names: dict[str, str] = {}
+    same: dict[str, Model] = {}
     found = {}
     for run in runs:
         try:
             weights = weights_hash(run.start)
         except FoveateError:
             continue
-        name = names.setdefault(weights, FROZEN if not names else f"{FROZEN} ({run.name})")
-        found[run.name] = Model(name, FROZEN, 0, run.start)
+        name = FROZEN if not same else f"{FROZEN} ({run.name})"
+        found[run.name] = same.setdefault(weights, Model(name, FROZEN, 0, run.start))
     return found
 
 
@@ -106,6 +106,16 @@ def others_of(project: Project, models: Sequence[str]) -> list[Model]:
 
 def _short(model: str) -> str:
     return Path(model).name if model not in BUILT_IN and Path(model).is_absolute() else model
+
+
+def looked_at(project: Project, names: Sequence[str]) -> tuple[str, ...]:
+    """What ``attend`` sets side by side for some runs: what they began with, then the last checkpoint of each, unguided ones first; as
+    folders in the project where they lie there."""
+    runs = runs_of(project, names)
+    frozen = [model.path for model in frozen_of(runs).values()]
+    paths = dict.fromkeys([*frozen, *(run.checkpoints[-1].path for run in reversed(runs))])
+    inside = f"{project.folder}/"
+    return tuple(path.removeprefix(inside) for path in paths)
 
 
 def with_model(project: Project, model: str) -> Project:

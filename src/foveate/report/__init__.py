@@ -16,7 +16,7 @@ from foveate.project import Project
 from foveate.report.sources import Sources, collect
 from foveate.store import Artefact, write_text
 
-VERSION = 3
+VERSION = 4
 PAGE = "index.html"
 
 
@@ -52,7 +52,9 @@ def run(project: Project, name: str = "default", progress: Progress = silent) ->
     target.begin()
     if made.methods:
         write_text(target.path("methods.txt"), "\n\n".join(made.methods) + "\n")
-    problems = prints.write(target, sources, made.timed, made.budgets, made.colours, made.scored, made.followed, made.judged)
+    problems = prints.write(
+        target, sources, made.timed, made.budgets, made.colours, made.scored, made.followed, made.judged, made.evaluated
+    )
     write_text(target.path(PAGE), made.text)
     target.finish({"problems": problems, "bytes": len(made.text.encode())})
     return target

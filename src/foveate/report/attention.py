@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from foveate import attention
+from foveate.attention.focus import bootstrap_interval
 from foveate.project import Project
 from foveate.report.sheets import data_uri
 from foveate.report.sources import Notes, Problem, Sources
@@ -87,6 +88,45 @@ def _load(artefact: Artefact) -> Attention:
         return Attention(absent=f"{note[:1].upper()}{note[1:]}." if note else "In none of the frames was an animal to be seen.")
     examples, caption = _examples(artefact)
     return Attention(Shown(_texts(lines), examples, caption, lines))
+
+
+def load_runs(sources: Sources, notes: Notes) -> Shown | None:
+    """What pretraining did to where the model looks; None where nobody asked (``foveate attend --runs``)."""
+    if not sources.has("attend runs"):
+        return None
+    found = notes.attempt("attention", lambda: _load_runs(sources.get("attend runs")))
+    return None if isinstance(found, Problem) else found
+
+
+def _load_runs(artefact: Artefact) -> Shown | None:
+    lines = [Line(*row) for row in attention.summary_rows(artefact) if row[2] is not None]  # type: ignore[arg-type]
+    if not lines:
+        return None
+    examples, caption = _examples(artefact)
+    return Shown(_gains(attention.load_focus(artefact)), examples, f"{caption}; rows: {', '.join(_models(lines))}", lines)
+
+
+def _models(lines: list[Line]) -> list[str]:
+    return list(dict.fromkeys(line.model for line in lines))
+
+
+def _gains(table: Any) -> list[str]:
+    """How much more than the first model each other one looks at the animal, on the same pictures."""
+    keys = ["video", "view", "subject", "frame"]
+    models = table["model"].unique().tolist()
+    out = []
+    for source in table["source"].unique():
+        wide = table[table["source"] == source].pivot(index=keys, columns="model", values="focus").dropna()
+        subjects = wide.index.get_level_values("subject").to_numpy(str)
+        for model in models[1:]:
+            gain, low, high, animals = bootstrap_interval((wide[model] - wide[models[0]]).to_numpy(), subjects)
+            text = f"In {_SOURCES[source]} the focus score of {model} is {gain:+.2f} apart from that of {models[0]}"
+            if np.isnan(low):
+                out.append(f"{text}; {animals} animals are too few for an interval.")
+            else:
+                verdict = "shown" if low > 0 or high < 0 else "not shown"
+                out.append(f"{text} (95 % interval {low:+.2f} to {high:+.2f}, {animals} animals): {verdict}.")
+    return out
 
 
 def _texts(lines: list[Line]) -> list[str]:

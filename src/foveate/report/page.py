@@ -14,6 +14,7 @@ from foveate.project import Project
 from foveate.report import (
     absences,
     attention,
+    checkpoints,
     comparison,
     ethograms,
     figures,
@@ -59,6 +60,7 @@ class Page:
     scored: scores.Main | None
     followed: list[tracks.Sheet]
     judged: quality.Quality
+    evaluated: checkpoints.Shown | None
 
 
 def build(project: Project, name: str, sources: Sources, progress: Callable[[int, int], None]) -> Page:
@@ -92,7 +94,10 @@ def build(project: Project, name: str, sources: Sources, progress: Callable[[int
     compared = comparison.load(project, name, sources, notes, colours, scored.main)
     problems["compare"] = [p for p in notes.problems if p.where == "comparison"]
 
+    evaluated = checkpoints.load(sources, notes)
+    problems["checkpoints"] = [p for p in notes.problems if p.where == "checkpoints"]
     looked = attention.load(project, sources, notes)
+    looked_runs = attention.load_runs(sources, notes)
     problems["attend"] = [p for p in notes.problems if p.where == "attention"]
 
     said = methods.paragraphs(project, name, sources, followed, scored.main, more, compared)
@@ -129,7 +134,9 @@ def build(project: Project, name: str, sources: Sources, progress: Callable[[int
             b: colour for b, colour in colours.items() if any(b in budget.seconds for budget in drawn.budgets.values())
         },
         "any_group": any(video.group for video in project.videos),
+        "pretraining": evaluated,
         "attention": looked.shown,
+        "attention_runs": looked_runs,
         "attention_absent": looked.absent,
         "comparison": compared.shown,
         "comparison_absent": compared.absent,
@@ -139,7 +146,7 @@ def build(project: Project, name: str, sources: Sources, progress: Callable[[int
     }
     progress(total, total)
     budgets = list(drawn.budgets.values())
-    return Page(render(context), notes, said, drawn.timed, budgets, colours, scored.main, followed, more)
+    return Page(render(context), notes, said, drawn.timed, budgets, colours, scored.main, followed, more, evaluated)
 
 
 def _ethograms(

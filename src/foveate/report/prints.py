@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from foveate.groups.figure import UNDATED, save, style
-from foveate.report import ethograms, figures, quality, scores, tracks
+from foveate.report import checkpoints, ethograms, figures, quality, scores, tracks
 from foveate.report.sources import Sources
 from foveate.report.track_quality import track_tables
 from foveate.schema import FoveateError
@@ -43,6 +43,7 @@ def write(
     scored: scores.Main | None,
     followed: Sequence[tracks.Sheet],
     judged: quality.Quality,
+    evaluated: checkpoints.Shown | None,
 ) -> list[dict[str, str | None]]:
     """Write all figures and tables that the study has into the report's folder.
 
@@ -62,9 +63,19 @@ def write(
             _reliability(folder, judged.panels)
         if judged.curves:
             _curves(folder, judged.curves)
+        if evaluated is not None:
+            _panels(folder / "pretraining_steps.svg", evaluated.panels, "F1 against steps of pretraining")
+            if evaluated.windows:
+                _panels(folder / "pretraining_windows.svg", evaluated.windows, "macro F1 against frames seen at once")
     _tables(target, budgets, colours, followed)
     problems = []
-    for stage, item in (("probe", sources.probe), ("curve", sources.probe), ("compare", ""), ("attend", "")):
+    for stage, item in (
+        ("probe", sources.probe),
+        ("curve", sources.probe),
+        ("compare", ""),
+        ("attend", ""),
+        ("checkpoints", ""),
+    ):
         if sources.has(stage, item):
             problems += _copy(sources.get(stage, item), target)
     return problems
@@ -284,6 +295,43 @@ def _curves(folder: Path, curves: Sequence[quality.Drawn]) -> None:
         axis.text(middle, (quality.BOTTOM + 24) * scale + 0.1, f"annotated {drawn.axis}", fontsize=6.5, ha="center", va="top")
     axis.text(0.1, 0.09, "macro F1 (black) and F1 of every behaviour on animals left out", fontsize=6.5)
     save(figure, folder / "learning_curve.svg")
+
+
+def _panels(path: Path, panels: Sequence[checkpoints.Panel], title: str) -> None:
+    """Panels of the section on pretraining, as on the page."""
+    scale, across = 0.0112, 3  # inches per unit of the page's drawing
+    wide, tall = checkpoints.WIDTH * scale, checkpoints.HEIGHT * scale + 0.1
+    down = -(-len(panels) // across)
+    figure, axis = _canvas(_WIDTH, down * tall + 0.45)
+    axis.text(0.1, 0.13, title, fontsize=6.5)
+    for place, panel in enumerate(panels):
+        left, top = (place % across) * (wide + 0.04), 0.3 + (place // across) * tall
+        axis.text(left + checkpoints.LEFT * scale, top, panel.title, fontsize=6.5, color=_INK, va="center")
+        for value in (0.0, 0.25, 0.5, 0.75, 1.0):
+            y = top + (checkpoints.BOTTOM - value * (checkpoints.BOTTOM - checkpoints.TOP)) * scale
+            axis.plot(
+                [left + checkpoints.LEFT * scale, left + checkpoints.RIGHT * scale], [y, y], color=_FAINT, lw=0.5, zorder=0
+            )
+            axis.text(left + (checkpoints.LEFT - 4) * scale, y, f"{value:g}", fontsize=5, color=_MUTED, ha="right", va="center")
+        for series in panel.series:
+            x, up = [left + p[0] * scale for p in series.points], [top + p[1] * scale for p in series.points]
+            colour = _MUTED if series.colour is None else COLOURS[series.colour]
+            kind = "--" if series.colour is None else "-"
+            axis.plot(
+                x, up, kind, color=colour, marker="" if series.colour is None else "os^vDPX"[series.colour % 7], ms=2.4, lw=0.9
+            )
+            for at, (_, _, high, low) in zip(x, series.points, strict=True):
+                if high is not None and low is not None and series.colour is not None:
+                    axis.plot([at, at], [top + high * scale, top + low * scale], color=colour, lw=0.5, alpha=0.6)
+        for at, text in panel.ticks:
+            axis.text(left + at * scale, top + (checkpoints.BOTTOM + 5) * scale, text, fontsize=5, ha="center", va="top")
+    named = {series.name: series.colour for panel in panels for series in panel.series}
+    for place, (name, number) in enumerate(named.items()):
+        left, y = 0.4 + 1.3 * place, down * tall + 0.36
+        colour = _MUTED if number is None else COLOURS[number]
+        axis.plot([left, left + 0.25], [y, y], "--" if number is None else "-", color=colour, lw=0.9)
+        axis.text(left + 0.32, y, name, fontsize=6, va="center", color=_INK)
+    save(figure, path)
 
 
 def _bar(axis: Any, left: float, top: float, width: float, height: float, colour: str, alpha: float) -> None:

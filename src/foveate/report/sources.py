@@ -69,7 +69,7 @@ def usable(found: Found) -> TypeGuard[Artefact]:
 
 def collect(project: Project, name: str) -> Sources:
     """All parents of the page about probe ``name``. Reads stamps only."""
-    from foveate import annotations, attention, crops, groups, timeline, track
+    from foveate import annotations, attention, checkpoints, crops, groups, timeline, track
     from foveate.actions import curve, embed, predict, probe
 
     def each(stage: Callable[[Video], Artefact]) -> dict[str, Found]:
@@ -88,6 +88,8 @@ def collect(project: Project, name: str) -> Sources:
             "predict": each(lambda video: predict.artefact(project, video, name)),
             "compare": {"": _named(lambda: groups.artefact(project, name))},
             "attend": {"": _named(lambda: attention.artefact(project))},
+            "attend runs": _on_request({"": _named(partial(attention.of_runs, project))}),
+            "checkpoints": _on_request({"": _named(partial(checkpoints.found, project))}),
         },
         name,
     )
@@ -102,6 +104,11 @@ def _published(project: Project) -> dict[str, Found]:
     for name in dict.fromkeys([*names, probe.PAPER]):
         found[name] = _named(partial(probe.artefact, project, name))
         found[name + WINDOWS] = _named(partial(window_sweep.found, project, name))
+    return _on_request(found)
+
+
+def _on_request(found: Mapping[str, Found]) -> dict[str, Found]:
+    """What is made on request only is no gap where it is not there."""
     return {name: artefact for name, artefact in found.items() if usable(artefact)}
 
 
