@@ -23,6 +23,7 @@ from foveate import annotations, pretrain, recipes, verbs
 from foveate.actions import embed
 from foveate.cli import main
 from foveate.data.augment import Augmentation
+from foveate.data.clips import Shape
 from foveate.methods.dinov2 import Dinov2Config
 from foveate.models.vit import VitConfig, load_vit
 from foveate.project import Project
@@ -165,7 +166,7 @@ def test_a_backbone_can_be_drawn(study: Project) -> None:
 
 def test_a_stamp_outlives_fields_that_say_nothing() -> None:
     assert set(TINY.relevant()) == {"source", "method", "training"}
-    assert set(replace(TINY, frames=8, every=1.0).relevant()) == {"source", "method", "training", "frames", "every"}
+    assert set(replace(TINY, clips=Shape(8, 1.0)).relevant()) == {"source", "method", "training", "clips"}
 
 
 def test_masks_come_where_the_method_looks_at_subjects(study: Project) -> None:
@@ -259,15 +260,16 @@ def test_recipes_are_whole_and_say_what_they_cost() -> None:
         text = inspect.getdoc(make_recipe) or ""
         assert "Cost" in text and ("ublished" in text)
         json.dumps(recipe.relevant())
-        shorter = recipe_of(name, steps=50, batch=16, seed=4, start="elsewhere")
+        shorter = recipe_of(name, steps=50, batch=4, seed=4, start="elsewhere")
         assert (shorter.training.steps, shorter.training.batch, shorter.training.seed, shorter.start) == (
             50,
-            16,
+            4,
             4,
             "elsewhere",
         )
         assert max(shorter.training.keep) == 50 and shorter.training.lr.peak < recipe.training.lr.peak
-        assert shorter.method.teacher_temperature.warmup < 50
+        schedules = [value for value in vars(shorter.method).values() if isinstance(value, Schedule)]
+        assert all(schedule.warmup < 50 for schedule in schedules)
     assert set(recipes.Name.__args__) == set(RECIPES)  # type: ignore[attr-defined]
 
 

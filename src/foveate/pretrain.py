@@ -21,7 +21,7 @@ from foveate import crops
 from foveate.annotations import annotation_files, load_labels
 from foveate.data import views
 from foveate.data.sampler import Sampler
-from foveate.data.sources import Source, crop_sources, view_sources
+from foveate.data.sources import Source, crop_sources, joined, view_sources
 from foveate.jobs import Task
 from foveate.models import folder as folders
 from foveate.models import imgfocus
@@ -95,12 +95,15 @@ def run(
     _refuse_another(target)
     ready = _ready(project, recipe, videos)
     sources = crop_sources(project, ready) if recipe.source == "crop" else view_sources(project, ready)
+    if recipe.clips.frames > 1:
+        sources = joined(sources)  # a clip may reach from one file into the next
     training = recipe.training
     with parallel.joined() as world:
         data = Sampler(
             sources,
             training.batch,
             training.seed,
+            shape=recipe.clips,
             rank=world.rank,
             ranks=world.size,
             workers=machine.workers,

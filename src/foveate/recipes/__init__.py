@@ -5,6 +5,11 @@
     miniature                the same method at a size for a CPU
     miniature_unguided       its comparison
 
+    dora_vits16              DoRA on whole views of long footage, from random weights; dora_vitb16: a larger network
+    dora_images_vits16       the same on pictures, without tracking
+    <method>_vits16          what it was compared with: dino, ibot, attmask, simclr, swav, vicreg
+    <method>_miniature       dora, dino and ibot at a size for a CPU
+
 Nothing here imports torch until a recipe is asked for.
 """
 
@@ -12,12 +17,43 @@ from __future__ import annotations
 
 from typing import Literal, Protocol
 
+from foveate.recipes.dora import (
+    attmask_vits16,
+    dino_miniature,
+    dino_vits16,
+    dora_images_vits16,
+    dora_miniature,
+    dora_vitb16,
+    dora_vits16,
+    ibot_miniature,
+    ibot_vits16,
+    simclr_vits16,
+    swav_vits16,
+    vicreg_vits16,
+)
 from foveate.recipes.guided import guided_dinov2_vits14, miniature, miniature_unguided, unguided_dinov2_vits14
 from foveate.recipes.recipe import Recipe
 
 __all__ = ["RECIPES", "Name", "Recipe", "recipe_of"]
 
-Name = Literal["guided_dinov2_vits14", "unguided_dinov2_vits14", "miniature", "miniature_unguided"]
+Name = Literal[
+    "guided_dinov2_vits14",
+    "unguided_dinov2_vits14",
+    "miniature",
+    "miniature_unguided",
+    "dora_vits16",
+    "dora_vitb16",
+    "dora_images_vits16",
+    "dino_vits16",
+    "ibot_vits16",
+    "attmask_vits16",
+    "simclr_vits16",
+    "swav_vits16",
+    "vicreg_vits16",
+    "dora_miniature",
+    "dino_miniature",
+    "ibot_miniature",
+]
 
 
 class _Make(Protocol):
@@ -29,6 +65,18 @@ RECIPES: dict[Name, _Make] = {
     "unguided_dinov2_vits14": unguided_dinov2_vits14,
     "miniature": miniature,
     "miniature_unguided": miniature_unguided,
+    "dora_vits16": dora_vits16,
+    "dora_vitb16": dora_vitb16,
+    "dora_images_vits16": dora_images_vits16,
+    "dino_vits16": dino_vits16,
+    "ibot_vits16": ibot_vits16,
+    "attmask_vits16": attmask_vits16,
+    "simclr_vits16": simclr_vits16,
+    "swav_vits16": swav_vits16,
+    "vicreg_vits16": vicreg_vits16,
+    "dora_miniature": dora_miniature,
+    "dino_miniature": dino_miniature,
+    "ibot_miniature": ibot_miniature,
 }
 
 

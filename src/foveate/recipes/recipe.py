@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
+
+from foveate.data.clips import Shape
 
 if TYPE_CHECKING:
     from foveate.models.vit_blocks import VitConfig
@@ -11,7 +13,7 @@ if TYPE_CHECKING:
 
 DRAWN = "random"
 """The start of a run whose backbone is drawn at random."""
-_ADDED = {"backbone": None, "draws": 1, "frames": 1, "every": 0.0}  # values with which a field says nothing
+_ADDED = {"backbone": None, "clips": asdict(Shape())}  # values with which a field says nothing
 
 
 class Config(Protocol):
@@ -38,9 +40,7 @@ class Recipe:
     method: Config
     training: Training
     backbone: VitConfig | None = None  # what is drawn where ``start`` is random
-    draws: int = 1  # clips of one video that make a sample, each drawn by itself
-    frames: int = 1  # of a clip
-    every: float = 0.0  # seconds from one frame of a clip to the next
+    clips: Shape = field(default_factory=Shape)  # what a sample is; default: a picture
 
     @property
     def looks_at_subjects(self) -> bool:
