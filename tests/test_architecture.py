@@ -21,7 +21,7 @@ LAYERS = (
     ("track",),
     ("crops",),
     ("schedules", "losses"),
-    ("losses_pairs",),
+    ("losses_pairs", "losses_contrastive"),
     ("data",),
     ("methods",),
     ("train",),

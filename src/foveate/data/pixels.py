@@ -18,16 +18,17 @@ def cut(pictures: Tensor, boxes: Tensor, flips: Tensor, size: int) -> Tensor:
     """Cut a box out of each picture and resize it to a square: bicubic with antialiasing, as PIL's ``crop`` and ``resize``.
 
     Args:
-        pictures: u8[N, 3, H, W].
+        pictures: u8[N, 3, H, W]; masks (0 and 255) u8[N, 1, H, W].
         boxes: i64[N, 4] on the CPU: x0, y0, x1, y1 in whole pixels, within the picture, not empty.
         flips: bool[N] on the CPU: which to mirror left to right.
         size: of the square.
 
     Returns:
-        f32[N, 3, size, size] in 0..1, multiples of 1/255. On a CPU equal to PIL but for single steps of 1/255.
+        f32[N, 3, size, size] (masks f32[N, 1, size, size]) in 0..1, multiples of 1/255. On a CPU equal to PIL but for
+        single steps of 1/255.
     """
     if pictures.device.type == "cpu":
-        out = pictures.new_empty((len(pictures), 3, size, size), dtype=torch.float32)
+        out = pictures.new_empty((len(pictures), pictures.shape[1], size, size), dtype=torch.float32)
         for k, ((x0, y0, x1, y1), flip) in enumerate(zip(boxes.tolist(), flips.tolist(), strict=True)):
             part = pictures[k : k + 1, :, y0:y1, x0:x1].contiguous(memory_format=torch.channels_last)
             part = functional.interpolate(part, (size, size), mode="bicubic", antialias=True)[0]
