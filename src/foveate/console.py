@@ -50,6 +50,7 @@ _DOING = {
     "attend": "looking where it looks",
     "report": "writing the report",
     "simulate": "rendering pasture",
+    "inspect": "looking at footage",
 }
 
 

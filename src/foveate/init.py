@@ -68,7 +68,7 @@ def init(folder: str | Path, footage: str | Path | None = None, template: Litera
     folder = Path(folder).absolute()
     if (folder / CONFIG).exists():
         raise FoveateError("a project is here already", file=folder / CONFIG, remedy="edit it, or choose another folder")
-    found = _scan(Path(footage).absolute()) if footage is not None else []
+    found = footage_in(Path(footage).absolute()) if footage is not None else []
     if footage is not None and not found:
         raise FoveateError(
             "no video files below this folder", file=footage, remedy="known endings: " + " ".join(sorted(SUFFIXES))
@@ -90,7 +90,12 @@ def init(folder: str | Path, footage: str | Path | None = None, template: Litera
     return Created(folder, tuple(written), len(found), tuple(unreadable))
 
 
-def _scan(footage: Path) -> list[Path]:
+def footage_in(footage: Path) -> list[Path]:
+    """The video files in a folder and its subfolders, sorted, told by their endings.
+
+    Raises:
+        FoveateError: there is no such folder.
+    """
     if not footage.is_dir():
         raise FoveateError("no such folder", file=footage, remedy="name the folder that holds the videos")
     found = []

@@ -41,6 +41,9 @@ Target = Literal["boris-project", "boris", "elan", "nwb", "csv"]
 TrackTarget = Literal["via-tracks", "coco", "cvat", "movement", "movement-legacy", "octron"]
 """What tracks can be exported as."""
 
+Protocol = Literal["davis", "knn", "linear", "discovery", "got10k"]
+"""What `evaluate` scores."""
+
 
 class FoveateError(Exception):
     """A problem a user can act on: what is wrong, in which file and row, and what to do about it."""

