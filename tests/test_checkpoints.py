@@ -262,7 +262,8 @@ def test_every_checkpoint_has_its_scores(evaluated: Project) -> None:
     honest = table[(table["score"] == "honest") & (table["rows_of"] == "test")]
     assert set(honest["step"]) == {"0", "best"}  # no checkpoint is to be picked by an honest score of the test videos
     compared = {(row["what"], row["over"]) for row in checkpoints.rows_of(made, "changes.csv")}
-    assert compared == {("close, best", "wide, best"), ("close, best", "frozen"), ("wide, best", "frozen")}
+    pairs = {("close, best", "wide, best"), ("close, best", "frozen"), ("wide, best", "frozen")}
+    assert compared == pairs | {(f"{name}, window 3", name) for name in ("frozen", "close, best", "wide, best")}
     folders = sorted(path.name for path in (evaluated.folder / "checkpoints" / "units").iterdir())
     assert len(folders) == 3  # what both began with is one backbone
     assert sorted(path.name for path in (evaluated.folder / "checkpoints" / "units" / folders[0]).iterdir()) == [
@@ -364,7 +365,8 @@ def test_the_report_shows_it(evaluated: Project, tmp_path: Path, capsys: pytest.
     shutil.copytree(evaluated.folder, tmp_path / "study")
     study = Project.load(tmp_path / "study")
     assert main(["attend", "-p", str(study.folder), "--runs", "close", "wide", "--frames", "2", "--workers", "1"]) == 0
-    assert all(name in capsys.readouterr().out for name in ("close", "attention/runs"))
+    said = capsys.readouterr().out
+    assert "close, step 2" in said and "attention/runs" in said
     assert attention.of_runs(study).facts()["models"] == ["close, step 0", "wide, step 2", "close, step 2"]
     made = report.run(study)
     page = made.checked("index.html").read_text(encoding="utf-8")

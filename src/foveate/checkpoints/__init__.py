@@ -25,7 +25,8 @@ from foveate.checkpoints import units
 from foveate.checkpoints.models import GUIDED, UNGUIDED, Model, Run, frozen_of, others_of, runs_of
 from foveate.checkpoints.units import Augment
 from foveate.jobs import Failure, Progress, Task, silent
-from foveate.models.pretrained import fetch_weights, weights_hash
+from foveate.models import folder as folders
+from foveate.models.pretrained import BUILT_IN, fetch_weights
 from foveate.project import Project
 from foveate.schema import FoveateError
 from foveate.spreadsheet import read_csv
@@ -241,7 +242,8 @@ def missing_weights(models: Sequence[Model]) -> list[Failure]:
     for model in models:
         try:
             fetch_weights(model.path)
-            weights_hash(model.path)  # reads what a folder holds
+            if model.path not in BUILT_IN and not folders.weight_files(folders.fetch(model.path)):
+                raise FoveateError("no weights here", file=model.path, remedy="name a Hugging Face folder or id")
         except FoveateError as error:
             failures.append(Failure("checkpoints", title(model), error))
     return failures
