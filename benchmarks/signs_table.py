@@ -27,7 +27,17 @@ DRAWS, BLOCK = 10_000, 500
 SIX = ("head_down", "lying", "standing", "eating", "head_up", "moving")
 MOVING = ("moving", "turning_left", "turning_right")
 STANDARD, WINDOW = "crop cls third_last 1", "crop cls third_last 7"
+LAST, LAST_WINDOW = "crop cls last 1", "crop cls last 7"
 PATCHES, PATCHES_WINDOW = "crop subject third_last 1", "crop subject third_last 7"
+SHOWN = (
+    (STANDARD, "CLS, third-last", "1"),
+    (WINDOW, "CLS, third-last", "7"),
+    (LAST, "CLS, last", "1"),
+    (LAST_WINDOW, "CLS, last", "7"),
+    (PATCHES, "subject, third-last", "1"),
+    (PATCHES_WINDOW, "subject, third-last", "7"),
+)
+"""Probe, and in words which vector and window."""
 ORDER = ("frozen", "unguided", "guided")
 
 
@@ -125,17 +135,19 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def scores(found: dict[tuple[str, str], Many]) -> str:
-    """F1 per label of every system, window 1 and 7."""
+    """F1 per label of every system."""
     labels = list(next(iter(found.values())).cells[0]["probes"][STANDARD]["f1"])
     rows = []
     for (system, places), many in found.items():
-        for probe, window in ((STANDARD, "1"), (WINDOW, "7")):
+        for probe, *shown in SHOWN:
             each = [float(macro(many, probe, [label])[0]) for label in labels]
             mean = macro(many, probe, SIX)
             low, high = np.quantile(mean[1:], [0.025, 0.975])
             name = f"{system} ({len(many.cells)})" if system != "frozen" else system
-            rows.append([name, places, window, *(f"{v:.2f}" for v in each), f"{mean[0]:.3f} [{low:.3f}, {high:.3f}]"])
-    return table(["backbone (seeds)", "places", "window", *(label.replace("_", " ") for label in labels), "mean of six"], rows)
+            rows.append([name, places, *shown, *(f"{v:.2f}" for v in each), f"{mean[0]:.3f} [{low:.3f}, {high:.3f}]"])
+    return table(
+        ["backbone (seeds)", "places", "vector", "window", *(label.replace("_", " ") for label in labels), "mean of six"], rows
+    )
 
 
 def signs(found: dict[tuple[str, str], Many]) -> str:
@@ -150,14 +162,17 @@ def signs(found: dict[tuple[str, str], Many]) -> str:
         for a, b in (("guided", "unguided"), ("guided", "frozen"), ("unguided", "frozen")):
             if a not in have or b not in have:
                 continue
-            add(f"F1 of six: {a} − {b}", places, macro(have[a], STANDARD, SIX) - macro(have[b], STANDARD, SIX, 1))
-            name = "F1 of six, mean of the subject's patches"
-            add(f"{name}: {a} − {b}", places, macro(have[a], PATCHES, SIX) - macro(have[b], PATCHES, SIX, 1))
+            for probe, title in ((STANDARD, ""), (LAST, ", last layer"), (PATCHES, ", subject's patches")):
+                add(f"F1 of six{title}: {a} − {b}", places, macro(have[a], probe, SIX) - macro(have[b], probe, SIX, 1))
             for source, title in (("crop", "crops"), ("frame", "whole views")):
                 add(f"focus score on {title}: {a} − {b}", places, focused(have[a], source) - focused(have[b], source, 1))
         for system in ("frozen", "unguided", "guided"):
             if system in have:
-                for many, one, title in ((WINDOW, STANDARD, ""), (PATCHES_WINDOW, PATCHES, ", subject's patches")):
+                for many, one, title in (
+                    (WINDOW, STANDARD, ""),
+                    (LAST_WINDOW, LAST, ", last layer"),
+                    (PATCHES_WINDOW, PATCHES, ", subject's patches"),
+                ):
                     gain = macro(have[system], many, MOVING) - macro(have[system], one, MOVING)
                     add(f"F1 of moving and turning{title}, {system}: window 7 − window 1", places, gain)
     for system in ("frozen", "unguided", "guided"):
@@ -204,6 +219,21 @@ def training(found: dict[tuple[str, str], Many]) -> str:
     return table(head, rows) if rows else ""
 
 
+def small(folder: Path) -> str:
+    """What `small_data.py` found."""
+    rows = []
+    for path in sorted(folder.glob("*.json")):
+        cell = json.loads(path.read_text(encoding="utf-8"))
+        looks, method = cell["looks"], cell["recipe"]["method"]
+        best = max(looks, key=lambda look: look["knn"])
+        told = [f"{looks[0]['knn']:.3f}", f"{best['knn']:.3f} (step {best['step']})", f"{looks[-1]['knn']:.3f}"]
+        rate = cell["recipe"]["training"]["lr"]["peak"]
+        made = [f"{method['prototypes']:,}", f"{rate:.1e}", str(method["frozen_blocks"]), str(method["rank"] or "")]
+        rows.append([cell["setting"].replace("_", " "), *made, *told, f"{looks[0]['rank']:.0f} / {looks[-1]['rank']:.0f}"])
+    head = ["setting", "prototypes", "learning rate", "frozen blocks", "rank", "k-NN before", "best", "last"]
+    return table([*head, "effective rank before / last"], rows) if rows else ""
+
+
 def written(page: str, mark: str, text: str) -> str:
     """The page with ``text`` between the two lines of the mark."""
     start, stop = f"<!-- {mark} -->\n", f"<!-- end of {mark} -->"
@@ -216,6 +246,7 @@ TABLES: dict[str, Callable[[dict[tuple[str, str], Many]], str]] = {
     "signs": signs,
     "mask": lambda found: changes(found, "guided", ("swap", "blur", "hide_subject", "tell_subject")),
     "training": training,
+    "small": lambda found: small(RESULTS / "small_data"),
 }
 
 

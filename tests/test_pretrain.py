@@ -273,6 +273,15 @@ def test_recipes_are_whole_and_say_what_they_cost() -> None:
     assert set(recipes.Name.__args__) == set(RECIPES)  # type: ignore[attr-defined]
 
 
+def test_little_data_has_fewer_prototypes_and_patience() -> None:
+    small, guided = recipe_of("small"), recipe_of("guided_dinov2_vits14", steps=20_000)
+    assert isinstance(small.method, Dinov2Config) and isinstance(guided.method, Dinov2Config)
+    assert small.method.prototypes == 4096 and recipe_of("small", batch=32).method.prototypes == 2048  # type: ignore[attr-defined]
+    assert small.source == "crop" and small.method.views == guided.method.views
+    assert (small.training.look, small.training.patience, small.training.keep) == (400, 10, (0, 20_000))
+    assert guided.training.patience == 0
+
+
 def test_recipes_are_light() -> None:
     code = "import sys, foveate.recipes, foveate.pretrain; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -4,6 +4,7 @@
     unguided_dinov2_vits14   its comparison: the same on whole views
     miniature                the same method at a size for a CPU
     miniature_unguided       its comparison
+    small                    guided DINOv2 for the footage of one study
 
     dora_vits16              DoRA on whole views of long footage, from random weights; dora_vitb16: a larger network
     dora_images_vits16       the same on pictures, without tracking
@@ -33,6 +34,7 @@ from foveate.recipes.dora import (
 )
 from foveate.recipes.guided import guided_dinov2_vits14, miniature, miniature_unguided, unguided_dinov2_vits14
 from foveate.recipes.recipe import Recipe
+from foveate.recipes.small import small
 
 __all__ = ["RECIPES", "Name", "Recipe", "recipe_of"]
 
@@ -41,6 +43,7 @@ Name = Literal[
     "unguided_dinov2_vits14",
     "miniature",
     "miniature_unguided",
+    "small",
     "dora_vits16",
     "dora_vitb16",
     "dora_images_vits16",
@@ -65,6 +68,7 @@ RECIPES: dict[Name, _Make] = {
     "unguided_dinov2_vits14": unguided_dinov2_vits14,
     "miniature": miniature,
     "miniature_unguided": miniature_unguided,
+    "small": small,
     "dora_vits16": dora_vits16,
     "dora_vitb16": dora_vitb16,
     "dora_images_vits16": dora_images_vits16,
