@@ -12,10 +12,11 @@ from torch import Tensor
 
 from foveate import masks as rle
 from foveate.data import constrained
-from foveate.data.constrained import Usable, boxes
+from foveate.data.constrained import boxes
 from foveate.data.draws import uniform
 from foveate.data.pairs import Crops, cropped
 from foveate.data.sources import Source
+from foveate.data.usable import Usable
 
 _ROUNDING = 1.5  # pixels of a side
 

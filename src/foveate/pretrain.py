@@ -17,9 +17,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from foveate import crops
+from foveate import crops, track
 from foveate.annotations import annotation_files, load_labels
 from foveate.data import views
+from foveate.data.clips import Shape
+from foveate.data.masked import subject_sources
 from foveate.data.sampler import Sampler
 from foveate.data.sources import Source, crop_sources, joined, view_sources
 from foveate.jobs import Task
@@ -56,7 +58,8 @@ def views_to_make(project: Project, recipe: Recipe, videos: Sequence[str] = ()) 
     """What has to be done first for a recipe of whole views: their store, one task per video that lacks it."""
     if recipe.source == "crop":
         return []
-    missing = [video for video, store in _stores(project, recipe, videos) if not store.complete()]
+    wanted = [(video, store) for video, store in _stores(project, recipe, videos) if store.stage == "clips"]
+    missing = [video for video, store in wanted if not store.complete()]
     return [Task("clips", video.name, "foveate.data.views", {"video": video.name}) for video in missing]
 
 
@@ -94,11 +97,13 @@ def run(
         return target
     _refuse_another(target)
     ready = _ready(project, recipe, videos)
-    sources = crop_sources(project, ready) if recipe.source == "crop" else view_sources(project, ready)
-    if recipe.clips.frames > 1:
-        sources = joined(sources)  # a clip may reach from one file into the next
+    sources = {"crop": crop_sources, "frame": view_sources, "subject": subject_sources}[recipe.source](project, ready)
+    if recipe.clips != Shape():
+        sources = joined(sources)  # a clip may reach from one file into the next, and draws are from all of a video
     training = recipe.training
     with parallel.joined() as world:
+        if recipe.usable is not None and world.first:
+            recipe.usable.share(sources)  # said, because below a half nothing is learned of the constraint
         data = Sampler(
             sources,
             training.batch,
@@ -107,7 +112,8 @@ def run(
             rank=world.rank,
             ranks=world.size,
             workers=machine.workers,
-            with_masks=recipe.looks_at_subjects and recipe.source == "crop",
+            with_masks=recipe.looks_at_subjects and recipe.source != "frame",
+            rule=recipe.usable,
         )
         method = build(project, recipe)
         if world.first:
@@ -191,17 +197,22 @@ def _start(project: Project, recipe: Recipe) -> str:
 
 
 def _stores(project: Project, recipe: Recipe, videos: Sequence[str]) -> Iterator[tuple[Video, Artefact]]:
-    """The wanted videos with the store that the recipe reads; without those whose footage is not there."""
+    """The wanted videos with each of the stores that the recipe reads; without those whose footage is not there."""
     chosen = [project.video(name) for name in videos] or [video for video in project.videos if video.split != "test"]
     for video in chosen:
         try:
             yield video, crops.artefact(project, video) if recipe.source == "crop" else views.artefact(project, video)
+            if recipe.source == "subject":
+                yield video, track.artefact(project, video)
         except FoveateError:
             continue  # the stages that read footage say so
 
 
 def _ready(project: Project, recipe: Recipe, videos: Sequence[str]) -> list[Video]:
-    ready = [video for video, store in _stores(project, recipe, videos) if store.complete()]
+    complete: dict[str, tuple[Video, bool]] = {}
+    for video, store in _stores(project, recipe, videos):
+        complete[video.name] = video, store.complete() and complete.get(video.name, (video, True))[1]
+    ready = [video for video, whole in complete.values() if whole]
     if not ready:
         what = "crops" if recipe.source == "crop" else "whole views"
         raise FoveateError(

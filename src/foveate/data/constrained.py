@@ -1,16 +1,11 @@
-"""Clips and crops that show the subject: the constraints of PreViTS (Chen et al. 2023) in time and space, the latter those of CAST
-(Selvaraju et al. 2021).
+"""Crops that show the subject: PreViTS's constraint in space (Chen et al. 2023), which is that of CAST (Selvaraju et al. 2021).
 
-Time: a clip counts if a mask is there at one of its frames, the reference, and is large enough (``Usable``, which ``Sampler`` asks).
-Space: a crop covers a share of the reference frame's mask (``boxes``). Where there is no mask, clips and crops are ordinary ones.
+A crop covers a share of the mask of its clip's reference frame. Where there is no mask, crops are ordinary ones.
 """
 
 from __future__ import annotations
 
-import logging
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -18,66 +13,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from foveate import masks as rle_masks
-from foveate.data.sources import Source
-
 TRIES = 10
 """Crops that are tried before the one around the whole subject is taken."""
 NUMBERS = 4 * TRIES + 4
 """Uniform numbers that a sample's crop is drawn with."""
 AREA = (0.4, 1.0)
 _ASPECT = (3 / 4, 4 / 3)
-_log = logging.getLogger("foveate")
-
-
-@dataclass(frozen=True)
-class Usable:
-    """Which frames of a source may be a clip's reference, for ``Sampler``.
-
-    Attributes:
-        area: least share of the picture that is mask. Default: half a percent; ``paper()`` has what the paper's gamma is read as.
-        least: a source with fewer such frames is sampled without a constraint.
-        reference: which frame of a clip; PreViTS has the first for pictures and the middle for clips.
-    """
-
-    area: float = 0.005
-    least: int = 1
-    reference: int = 0
-    _known: dict[str, NDArray[np.bool_]] = field(default_factory=dict, compare=False, repr=False)
-
-    @classmethod
-    def paper(cls, reference: int = 0) -> Usable:
-        """gamma .15 (supplement, section 1) as the least share of the picture, which it does not define, and 60 frames
-        (``withSeg_thre``)."""
-        return cls(0.15, 60, reference)
-
-    def frames(self, source: Source) -> NDArray[np.bool_]:
-        """bool[N] of a source's frames; none where there are no masks or too few."""
-        if source.name not in self._known:
-            found = areas(source) >= self.area
-            self._known[source.name] = found if found.sum() >= self.least else np.zeros(len(source), bool)
-        return self._known[source.name]
-
-    def accepts(self, source: Source, positions: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """bool[n] of clips i64[n, T] of frames' positions."""
-        reference = positions[:, min(self.reference, positions.shape[1] - 1)]
-        return self.frames(source)[reference]
-
-    def share(self, sources: Sequence[Source]) -> float:
-        """Of the sources, those that have usable frames enough, 0..1; said aloud, because below a half an experiment tells nothing of
-        the constraint."""
-        found = float(np.mean([self.frames(source).any() for source in sources])) if sources else 0.0
-        say = _log.warning if found < 0.5 else _log.info
-        say("%.0f %% of %d sources have subjects large enough to constrain clips by", 100 * found, len(sources))
-        return found
-
-
-def areas(source: Source) -> NDArray[np.float64]:
-    """f64[N] share of the picture that is mask; 0 without one, and at most 1."""
-    if source.rles is None:
-        return np.zeros(len(source))
-    pixels = source.size[0] * source.size[1]
-    return np.array([0.0 if run is None else rle_masks.area(run) / pixels for run in source.rles.to_pylist()])
 
 
 def boxes(

@@ -55,7 +55,7 @@ def cropped(
 
     Args:
         frames: u8[B, T, 3, H, W] on the device.
-        masks: bool[B, H, W] the subject in each clip's reference frame, all false where there is none; None: nowhere.
+        masks: bool[B, H, W] the subject in each clip's reference frame, all false (or all true) where there is none; None: nowhere.
         valid: f32[B, 4] x0, y0, x1, y1 in 0..1: the part of the pictures that is content.
         index: i64[B] numbers of the samples.
         seed: of the run.
@@ -70,7 +70,8 @@ def cropped(
     drawn = draw(content, numbers, seed, step, stream, Kind(how.size, how.area, how.blur, 0.0), colours)
     shown = torch.zeros(count, dtype=torch.bool, device=frames.device)
     if masks is not None:
-        shown = masks.flatten(1).any(1)
+        flat = masks.flatten(1)
+        shown = flat.any(1) & ~flat.all(1)  # a mask of everything says no more than none
         if how.cover is not None:
             u = uniform(seed, step, numbers, f"{stream} constrained", constrained.NUMBERS)
             found, _ = constrained.boxes(masks, content, u, how.cover, how.constrained_area)

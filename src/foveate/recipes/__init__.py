@@ -5,6 +5,8 @@
     miniature                the same method at a size for a CPU
     miniature_unguided       its comparison
     small                    guided DINOv2 for the footage of one study
+    previts_resnet50, ...    PreViTS on four backbones, and contrast alone and with its sampling; see ``recipes.previts``
+    miniature_previts, ...   the same at a size for a CPU
 
     dora_vits16              DoRA on whole views of long footage, from random weights; dora_vitb16: a larger network
     dora_images_vits16       the same on pictures, without tracking
@@ -16,6 +18,7 @@ Nothing here imports torch until a recipe is asked for.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Literal, Protocol
 
 from foveate.recipes.dora import (
@@ -33,6 +36,7 @@ from foveate.recipes.dora import (
     vicreg_vits16,
 )
 from foveate.recipes.guided import guided_dinov2_vits14, miniature, miniature_unguided, unguided_dinov2_vits14
+from foveate.recipes.previts import PREVITS, miniature_previts
 from foveate.recipes.recipe import Recipe
 from foveate.recipes.small import small
 
@@ -56,6 +60,21 @@ Name = Literal[
     "dora_miniature",
     "dino_miniature",
     "ibot_miniature",
+    "moco_resnet50",
+    "moco_sampling_resnet50",
+    "previts_resnet50",
+    "rspnet_s3dg",
+    "rspnet_sampling_s3dg",
+    "previts_s3dg",
+    "rspnet_r2plus1d_18",
+    "rspnet_sampling_r2plus1d_18",
+    "previts_r2plus1d_18",
+    "rspnet_c3d",
+    "rspnet_sampling_c3d",
+    "previts_c3d",
+    "miniature_moco",
+    "miniature_moco_sampling",
+    "miniature_previts",
 ]
 
 
@@ -81,6 +100,10 @@ RECIPES: dict[Name, _Make] = {
     "dora_miniature": dora_miniature,
     "dino_miniature": dino_miniature,
     "ibot_miniature": ibot_miniature,
+    **PREVITS,  # type: ignore[dict-item]
+    "miniature_moco": partial(miniature_previts, "alone"),
+    "miniature_moco_sampling": partial(miniature_previts, "sampling"),
+    "miniature_previts": partial(miniature_previts, "attention"),
 }
 
 

@@ -24,8 +24,12 @@ def backbone_of(recipe: Recipe, weights: str | Path | None) -> nn.Module:
     """
     import torch
 
+    from foveate.models.convnets import ConvConfig, ConvNet, load_convnet
     from foveate.models.vit import Vit, load_vit, resized
 
+    if isinstance(recipe.backbone, ConvConfig):
+        torch.manual_seed(recipe.training.seed)
+        return ConvNet(recipe.backbone) if weights is None else load_convnet(weights)
     if weights is None:
         if recipe.backbone is None:
             raise FoveateError(
@@ -51,6 +55,9 @@ def method_of(config: Config, backbone: Any) -> Method:
     from foveate.methods.dinov2 import Dinov2, Dinov2Config
     from foveate.methods.dora import Dora, DoraConfig
     from foveate.methods.ibot import Ibot, IbotConfig
+    from foveate.methods.moco import Moco, MocoConfig
+    from foveate.methods.previts import Previts, PrevitsConfig
+    from foveate.methods.rspnet import Rspnet, RspnetConfig
     from foveate.methods.simclr import Simclr, SimclrConfig
     from foveate.methods.swav import Swav, SwavConfig
     from foveate.methods.vicreg import Vicreg, VicregConfig
@@ -60,6 +67,9 @@ def method_of(config: Config, backbone: Any) -> Method:
         Dinov2Config: Dinov2,
         DoraConfig: Dora,
         IbotConfig: Ibot,
+        MocoConfig: Moco,
+        PrevitsConfig: Previts,
+        RspnetConfig: Rspnet,
         SimclrConfig: Simclr,
         SwavConfig: Swav,
         VicregConfig: Vicreg,

