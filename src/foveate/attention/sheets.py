@@ -84,23 +84,23 @@ def sheet(looked: Looked, seen: Sequence[Seen]) -> Image.Image:
     most = max(len(one.heads) for one in seen)
     columns, band = 2 + most, _HEAD + (_TEXT + 4 if len(seen) > 1 else 0)
     canvas = Image.new("RGB", (columns * (width + _GAP) - _GAP, len(seen) * (height + band) + (len(seen) - 1) * _GAP), _PAPER)
-    draw, font = ImageDraw.Draw(canvas), _font()
+    draw, letters = ImageDraw.Draw(canvas), font()
     for row, one in enumerate(seen):
         top = row * (height + band + _GAP)
         if len(seen) > 1:
-            draw.text((0, top), one.model, _INK, font)
+            draw.text((0, top), one.model, _INK, letters)
         place = looked.place
         words = [f"{place.video}, {place.time:.1f} s", f"mean {_times(one.mean)}"]
         words += [f"head {k + 1} {_times(value)}" for k, value in enumerate(one.heads)]
         for column, (panel, text) in enumerate(zip(panels(looked, one, height), words, strict=True)):
             left = column * (width + _GAP)
-            draw.text((left + 1, top + band - _TEXT - 5), _fitting(text, width, font), _INK, font)
+            draw.text((left + 1, top + band - _TEXT - 5), _fitting(text, width, letters), _INK, letters)
             canvas.paste(Image.fromarray(panel), (left, top + band))
     return canvas
 
 
 @lru_cache(maxsize=1)
-def _font() -> ImageFont.FreeTypeFont:
+def font() -> ImageFont.FreeTypeFont:
     """DejaVu comes with matplotlib, so that every machine draws the same."""
     import matplotlib
     from PIL import ImageFont

