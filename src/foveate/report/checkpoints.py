@@ -116,6 +116,11 @@ def _texts(made: Artefact, changes: list[dict[str, str]], peaks: list[dict[str, 
     ]
     own = [row for row in changes if row["behaviour"] == MACRO and row["shown"] == shown and row["score"] == "honest"]
     texts += [_change(row, shown) for row in own]
+    if any(row["low"] for row in own):
+        texts.append(
+            "The intervals are over animals alone: what another seed of pretraining, or other folds, would have given is not in them, and "
+            "they are not corrected for their number. A difference that matters should come out again with further seeds."
+        )
     late = [row for row in peaks if row["shown"] == shown and row["score"] == "honest" and row["behaviour"] != MACRO]
     if late:
         early = [f"{row['behaviour']} of {row['run']}" for row in late if row["late"] == "0"]
@@ -135,8 +140,8 @@ def _change(row: Row, shown: str) -> str:
     if not row["low"]:
         return f"{text}, a difference of {apart:+.3f}; too few animals for an interval."
     low, high = float(row["low"]), float(row["high"])
-    verdict = "shown" if low > 0 or high < 0 else "not shown"
-    return f"{text}, a difference of {apart:+.3f} (95 % interval {low:+.3f} to {high:+.3f}): {verdict}."
+    verdict = "" if low > 0 or high < 0 else ": not shown"
+    return f"{text}, a difference of {apart:+.3f} (95 % interval {low:+.3f} to {high:+.3f}){verdict}."
 
 
 def _against_steps(behaviour: str, rows: Sequence[Row], colours: Mapping[str, int | None]) -> Panel:
