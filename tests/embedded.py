@@ -31,22 +31,25 @@ def tiny_model(folder: Path, seed: int = 0) -> None:
     model.save_pretrained(folder)
 
 
-def make(folder: Path) -> Path:
-    """A project up to its crops: two views, two subjects, one of which is in the left view only; a gap; two parts."""
+def make(folder: Path, videos: int = 1) -> Path:
+    """A project up to its crops: two views, two subjects, one of which is in the left view only; a gap; two parts. Further videos have
+    other backgrounds and subjects."""
     folder.mkdir(parents=True)
-    film(folder / "clip.mp4")
+    for k in range(videos):
+        film(folder / _clip(k), k)
     views = "".join(f"  {n}: {{x: {x}, y: {y}, w: {w}, h: {h}}}\n" for n, (x, y, w, h) in VIEWS.items())
     (folder / "foveate.yaml").write_text(
         f"foveate: 1\nviews:\n{views}analyse: {{every: 1}}\ncrop: {{size: 64, smooth: 0}}\n"
         f"embed: {{model: runs/tiny, image_size: {SIZE}, batch: 8}}\n"
     )
-    (folder / "videos.csv").write_text("video,path,subjects\nv 1,clip.mp4,anna;bela\n", encoding="utf-8")
+    rows = [f"v {k + 1},{_clip(k)},anna{k or ''};bela{k or ''}\n" for k in range(videos)]
+    (folder / "videos.csv").write_text("video,path,subjects\n" + "".join(rows), encoding="utf-8")
     tiny_model(folder / "runs" / "tiny")
     project = Project.load(folder)
-    video = project.videos[0]
-    timeline.run(project, video)
-    write_track(project, video)
-    crops.run(project, video)
+    for video in project.videos:
+        timeline.run(project, video)
+        write_track(project, video)
+        crops.run(project, video)
     return folder
 
 
@@ -62,6 +65,10 @@ def film(path: Path, seed: int = 0) -> None:
             writer.write(picture)
 
 
+def _clip(number: int) -> str:
+    return f"clip{number or ''}.mp4"
+
+
 def write_track(project: Project, video: Video) -> None:
     target = track.artefact(project, video)
     target.begin()
@@ -70,13 +77,13 @@ def write_track(project: Project, video: Video) -> None:
         rows = []
         for t in frames:
             for view in VIEWS:
-                for subject in ("anna", "bela"):
+                for subject in video.subjects:
                     mask = np.zeros((96, 96), bool)
-                    if (view, subject) == ("left", "anna") and t != 5:
+                    if (view, subject[:4]) == ("left", "anna") and t != 5:
                         mask[20 + t : 44 + t, 30:60] = True
-                    elif (view, subject) == ("left", "bela"):
+                    elif (view, subject[:4]) == ("left", "bela"):
                         mask[4:16, 60:84] = True
-                    elif (view, subject) == ("right", "anna"):
+                    elif (view, subject[:4]) == ("right", "anna"):
                         mask[50:70, 4 + t : 34 + t] = True
                     seen = mask.any()
                     box = masks.box(mask) if seen else None

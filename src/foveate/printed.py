@@ -12,11 +12,11 @@ from foveate.spreadsheet import read_csv
 from foveate.store import Artefact
 
 
-def scores(folder: Path) -> None:
-    """All views together, the figures people quote, and where the others are."""
+def scores(folder: Path, probe: str = "") -> None:
+    """All views together, the figures people quote, and where the others are; of one probe, or of all that foveate.yaml names."""
     project = Project.load(folder)
     sides = {"cv": "cross-validated on the training videos", "test": "on the test videos"}
-    for name in project.config.probes:
+    for name in [probe] if probe else project.config.probes:
         path = project.folder / "probes" / name / "scores.csv"
         rows = [row for _, row in read_csv(path, ()) if row["view"] == "*"] if path.exists() else []
         for split, words in sides.items():

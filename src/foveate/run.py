@@ -93,7 +93,7 @@ def run(
         videos: restrict the per-video stages to these; empty for all.
         workers: processes; default one per core without a GPU, one with a GPU.
         show: display of progress.
-        probe: train this probe alone, foveate.yaml's or ``paper``; empty for those of foveate.yaml.
+        probe: train this probe alone (foveate.yaml's, ``paper``, ``adapted``), and predict and compare by it; empty: all, ``default``.
         attend: arguments of ``attention.run`` for a look of its own instead of the project's; only with ``until="attend"``.
 
     Returns:
@@ -127,7 +127,7 @@ def run(
                 continue  # a study that nobody has annotated yet has nothing wrong with it
             usable = [video for video in chosen if video.name not in failed]
             tasks = []
-            for task, artefact in _plan(project, stage, usable, annotated, outcome.notes, probes, attend):
+            for task, artefact in _plan(project, stage, usable, annotated, outcome.notes, probes, attend, probe or "default"):
                 stamps = expected.setdefault((stage, task.item), [])
                 if isinstance(artefact, FoveateError):
                     outcome.failures.append(Failure(stage, task.item, artefact))
@@ -149,7 +149,7 @@ def run(
                             outcome.done.append(result)
             if stage == "labels":
                 annotated = _annotated(project)
-            _collect_problems(project, stage, outcome, tuple(probes))
+            _collect_problems(project, stage, outcome, tuple(probes), probe or "default")
         _log(project, outcome, expected)
     return outcome
 
@@ -181,8 +181,9 @@ def _plan(
     notes: list[str],
     probes: Mapping[str, ProbeSettings],
     attend: Mapping[str, Any] | None = None,
+    named: str = "default",
 ) -> Iterator[tuple[Task, Artefact | FoveateError]]:
-    """The items of one stage with the artefact each should leave."""
+    """The items of one stage with the artefact each should leave; the probe ``named`` predicts and compares."""
     if stage in _PLAIN:
         for video in videos:
             yield _item(project, stage, _PLAIN[stage], video)
@@ -192,11 +193,9 @@ def _plan(
             yield _item(project, stage, "foveate.actions.embed", video, source=predicted)
         labelled = [video for video in videos if video.name in annotated]
         for source in sorted({settings.source for settings in probes.values()} - {predicted}):
-            for video in labelled:
-                yield _item(project, stage, "foveate.actions.embed", video, source=source)
-        for name in _with_copies(probes):
-            for video in labelled:
-                yield _item(project, stage, "foveate.actions.copies", video, name=name)
+            yield from (_item(project, stage, "foveate.actions.embed", video, source=source) for video in labelled)
+        for module, probe in _shown_otherwise(probes):
+            yield from (_item(project, stage, module, video, name=probe) for video in labelled)
     elif stage == "labels":
         yield _item(project, stage, "foveate.annotations")
     elif stage == "attend":
@@ -216,24 +215,26 @@ def _plan(
             yield _item(project, stage, "foveate.actions.probe", name=name)
     elif stage == "predict":
         for video in videos:
-            yield _item(project, stage, "foveate.actions.predict", video, name="default")
+            yield _item(project, stage, "foveate.actions.predict", video, name=named)
     elif stage == "compare":
         groups = {video.group for video in project.videos if video.group}
         if len(groups) >= 2 or project.config.compare.groups:
-            yield _item(project, stage, "foveate.groups", name="default")
+            yield _item(project, stage, "foveate.groups", name=named)
         else:
             notes.append("videos.csv names fewer than two groups, so nothing is compared")
     else:
         yield _item(project, stage, "foveate.report", name="default")
 
 
-def _with_copies(probes: Mapping[str, ProbeSettings]) -> list[str]:
-    """Probes that are trained on changed pictures, one for every set of these."""
-    needed: dict[tuple[object, ...], str] = {}
+def _shown_otherwise(probes: Mapping[str, ProbeSettings]) -> list[tuple[str, str]]:
+    """What makes changed pictures' vectors, or stored tokens, and a probe that needs them; one for every set."""
+    needed: dict[tuple[object, ...], tuple[str, str]] = {}
     for name, settings in probes.items():
-        if settings.recipe == "paper" and settings.augment != "none":
+        if settings.recipe == "adapters":
+            needed[name,] = "foveate.actions.tokens", name
+        elif settings.recipe == "paper" and settings.augment != "none":
             of = settings.copies if settings.augment == "cached" else settings.window
-            needed.setdefault((settings.source, settings.augment, of), name)
+            needed.setdefault((settings.source, settings.augment, of), ("foveate.actions.copies", name))
     return list(needed.values())
 
 
@@ -276,7 +277,7 @@ def _to_be_annotated(project: Project) -> set[str]:
     return set(labels.facts().get("videos", ())) or {""}
 
 
-def _collect_problems(project: Project, stage: str, outcome: Outcome, probes: Sequence[str]) -> None:
+def _collect_problems(project: Project, stage: str, outcome: Outcome, probes: Sequence[str], named: str) -> None:
     """Problems that a stage could go on with are written into its facts; they are failures of the run all the same."""
     if stage == "track":
         from foveate.track import prompts
@@ -286,7 +287,7 @@ def _collect_problems(project: Project, stage: str, outcome: Outcome, probes: Se
         outcome.failures += [Failure(stage, "imports.csv", error) for error in imports.strangers(project)]
     if stage not in ("labels", "probe", "compare"):
         return
-    names = probes if stage == "probe" else ["default"]
+    names = probes if stage == "probe" else [named]
     modules = {"labels": "foveate.annotations", "probe": "foveate.actions.probe", "compare": "foveate.groups"}
     module = importlib.import_module(modules[stage])
     for name in names:

@@ -130,14 +130,38 @@ class AnnotationSettings(Settings):
     format: Literal["auto", "csv", "boris"] = "auto"  # auto: each file is known by its content
 
 
+class AdaptSettings(Settings):
+    """Recipe `adapters` of a probe: small trained modules in the last blocks of the frozen backbone that see, in its attention, where
+    something moves between the frames of a window (AM Flow). Trained on request, by `foveate adapt`."""
+
+    image_size: int = Field(default=112, ge=14)  # pixels of the square that the backbone is shown; a multiple of its patch
+    first: int = Field(default=8, ge=0)  # blocks before this one have no adapters, and are run once and stored
+    inner: int = Field(default=96, ge=4, multiple_of=4)  # width of the adapters
+    kind: Literal["scaled", "parallel", "serial", "st", "aim", "none"] = (
+        "scaled"  # st, aim: published ones; none: a linear layer alone
+    )
+    placement: Literal["all", "ends", "middle", "none"] = (
+        "all"  # blocks, of those with adapters, that look along time and see flow
+    )
+    flow: Literal["gate", "concat", "none"] = "gate"  # how flow enters
+    camera: Literal["auto", "static", "moving"] = "auto"  # moving: frames are aligned first; auto: as most of the picture moves
+    align: Literal["correspondence", "resample", "encoder"] = "correspondence"  # how
+    over: Literal["attention", "convolution", "lstm"] = "attention"  # what looks along time
+    copies: int = Field(default=2, ge=0, le=100)  # changed pictures to train on, beside those as they are
+    steps: int = Field(default=300, ge=1)  # of training
+    batch: int = Field(default=16, ge=1)  # windows of a step
+    rate: float = Field(default=1e-3, gt=0)  # largest learning rate
+
+
 class ProbeSettings(Settings):
     """A linear probe on frozen vectors of a window of analysed frames.
 
     ``recipe: foveate`` is regularised logistic regression; ``paper`` is the published one (``actions.published``), which tries both layers
-    whatever ``layer`` says. ``balance`` and ``strengths`` belong to the first; ``augment``, ``copies`` and ``reported`` to the second.
+    whatever ``layer`` says; ``adapters`` is no linear probe: it trains small modules inside the backbone (``adapt``), on pictures.
+    ``balance`` and ``strengths`` belong to the first; ``augment``, ``copies`` and ``reported`` to the second.
     """
 
-    recipe: Literal["foveate", "paper"] = "foveate"  # how the probe is trained
+    recipe: Literal["foveate", "paper", "adapters"] = "foveate"  # how the probe is trained
     # Vectors of crops; of whole views as a baseline; or track: of whole views as the tracker sees them, from its own forward pass, which
     # needs no crops and next to no time, and shows a small animal with few patches.
     source: Literal["crop", "frame", "track"] = "crop"
@@ -153,16 +177,25 @@ class ProbeSettings(Settings):
     augment: Literal["none", "cached", "paper"] = "cached"
     copies: int = Field(default=3, ge=1, le=1000)  # how many, with augment cached
     reported: tuple[str, ...] = ()  # behaviours of the published macro average; empty: all
+    adapt: AdaptSettings = AdaptSettings()  # of recipe adapters
 
     def relevant(self) -> dict[str, Any]:
         """Without what the recipe does not use, so that a setting of one leaves the results of the other alone."""
+        if self.recipe == "adapters":
+            return self.model_dump(mode="json", include={"recipe", "source", "window", "folds", "group", "seed", "adapt"})
         unused = {"balance", "strengths"} if self.recipe == "paper" else {"recipe", "augment", "copies", "reported"}
-        return self.model_dump(mode="json", exclude=unused | ({"copies"} if self.augment != "cached" else set()))
+        return self.model_dump(mode="json", exclude=unused | {"adapt"} | ({"copies"} if self.augment != "cached" else set()))
 
     def published(self) -> ProbeSettings:
         """The published probe on the same windows: CLS tokens of both layers."""
         augment = {"augment": "none"} if self.source == "track" else {}
         return ProbeSettings.model_validate(self.model_dump() | {"recipe": "paper", "feature": "cls"} | augment)
+
+    def adapted(self, camera: str = "") -> ProbeSettings:
+        """Adapters on the same windows; with another word for the camera, if one is given."""
+        source = "crop" if self.source == "track" else self.source
+        adapt = self.adapt.model_dump() | ({"camera": camera} if camera else {})
+        return ProbeSettings.model_validate(self.model_dump() | {"recipe": "adapters", "source": source, "adapt": adapt})
 
     @model_validator(mode="before")
     @classmethod
@@ -174,6 +207,8 @@ class ProbeSettings(Settings):
     def _odd(self) -> ProbeSettings:
         if self.window % 2 == 0:
             raise ValueError("window must be odd: it is centred on its frame")
+        if self.recipe == "adapters" and self.source == "track":
+            raise ValueError("adapters sit in a backbone of their own: source crop or frame")
         if self.recipe == "paper" and self.source == "track" and self.augment != "none":
             raise ValueError("the tracker sees pictures as they are: recipe paper with source track needs augment: none")
         return self

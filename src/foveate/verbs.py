@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from foveate.project import Project
-from foveate.results import Folder, FoveateWarning, chosen, opened, status
+from foveate.results import Folder, FoveateWarning, chosen, opened, scores, status
 from foveate.schema import FoveateError
 from foveate.store import Artefact
 
@@ -41,6 +41,29 @@ def do(
     outcome = run_stages(project, until, names, workers, show(progress), probe, attend)
     for error in {str(failure.error): failure.error for failure in outcome.failures}.values():
         warn(error)
+
+
+def adapt(
+    project: Folder = ".",
+    video: Sequence[str] = (),
+    camera: Literal["auto", "static", "moving"] | None = None,
+    workers: int | None = None,
+    progress: bool | None = None,
+) -> pd.DataFrame:
+    """Train adapters inside the frozen backbone that see where something moves; score them, predict and compare by them.
+
+    Args:
+        camera: ``moving`` = frames are aligned first; None: as foveate.yaml has it, as probe ``adapted``, else as ``adapted-static`` ...
+
+    Returns:
+        ``scores`` of that probe; ``bouts``, ``budgets`` and ``predictions`` take its name, too.
+    """
+    from foveate.actions.probe import ADAPTED
+
+    here = opened(project)
+    name = f"{ADAPTED}-{camera}" if camera else ADAPTED
+    do(here, "compare", video, workers, progress, probe=name)
+    return scores(here, name)
 
 
 def learn(

@@ -67,7 +67,7 @@ def run(
     fitted = probe.load_probe(project, name, settings)
     model, number = fitted.model_of(video.name)
     frames = timeline.analysed(project, video)
-    views, subjects, state, logit = _logits(project, video, fitted, number, frames.frame)
+    views, subjects, state, logit = _logits(project, video, fitted, number, frames.frame, target.folder, name, settings)
     prob, pred = _decide(logit, fitted.threshold[number])
     for s in range(len(subjects)):
         pred[:, 0, s] = _smoothed(frames, prob[:, 0, s], fitted, number)
@@ -113,7 +113,14 @@ def run(
 
 
 def _logits(
-    project: Project, video: Video, fitted: probe.Probe, number: int, frame: NDArray[np.int64]
+    project: Project,
+    video: Video,
+    fitted: probe.Probe,
+    number: int,
+    frame: NDArray[np.int64],
+    scratch: Path,
+    name: str,
+    settings: ProbeSettings | None,
 ) -> tuple[list[str], list[str], NDArray[np.int64], NDArray[np.float64]]:
     """Views (``*`` first), subjects, and for ``[frame, view, subject]`` the state (index into ``_BEST_FIRST``) and the logits
     ``[..., L]``, NaN where the subject is not seen."""
@@ -121,11 +128,18 @@ def _logits(
     from foveate.actions.windows import video_windows
 
     state, views, subjects = _states(project, video, frame)
-    keys, position, design = video_windows(project, video, fitted.settings)
+    if fitted.settings.recipe == "adapters":
+        from foveate.actions import adapted
+
+        fit = probe.artefact(project, name, settings)
+        keys, position, found = adapted.video_logits(project, video, fit, fitted.settings, number, scratch)
+    else:
+        keys, position, design = video_windows(project, video, fitted.settings)
+        found = logits(design, fitted.weight[number], fitted.bias[number])
     out = np.full((len(frame), 1 + len(views), len(subjects), len(fitted.behaviours)), np.nan)
     if len(keys):
         v, s = _codes(keys["view"].to_numpy(), views), _codes(keys["subject"].to_numpy(), subjects)
-        out[position, 1 + v, s] = logits(design, fitted.weight[number], fitted.bias[number])
+        out[position, 1 + v, s] = found
     seen = ~np.isnan(out[:, 1:, :, :1])
     total = np.where(seen, out[:, 1:], 0).sum(1)
     count = seen.sum(1)

@@ -42,8 +42,12 @@ if TYPE_CHECKING:
     from foveate.actions.training import Data
 
 VERSION = 5
-PAPER = "paper"
-"""The published probe: known in every project, with the settings of ``ProbeSettings.published`` unless foveate.yaml has its own."""
+PAPER, ADAPTED = "paper", "adapted"
+"""The published probe, and adapters: known in every project, with the settings of ``ProbeSettings.published`` and ``adapted`` unless
+foveate.yaml has its own."""
+
+ADAPTERS = (ADAPTED, "adapted-auto", "adapted-static", "adapted-moving")
+"""Adapters with the camera as foveate.yaml has it, and as it is said to be; all known in every project."""
 
 FINAL = "final"
 FITTED = "final-fitted"
@@ -69,16 +73,22 @@ def artefact(project: Project, name: str = "default", settings: ProbeSettings | 
         from foveate.actions import copies
 
         parents |= {f"augment:{video.name}": copies.artefact(project, video, name, settings).stamp for video in videos}
+    if settings.recipe == "adapters":
+        from foveate.actions import tokens
+
+        parents |= {f"tokens:{video.name}": tokens.artefact(project, video, name, settings).stamp for video in videos}
     relevant = settings.relevant() | {"videos": {v.name: {"split": v.split, "subjects": list(v.subjects)} for v in videos}}
     return Artefact(project.stage_folder("probes", name), "probe", VERSION, relevant, parents)
 
 
 def settings_of(project: Project, name: str, settings: ProbeSettings | None = None) -> ProbeSettings:
-    """The settings given, or those of the probe ``name`` in foveate.yaml; ``paper`` needs none there."""
+    """The settings given, or those of the probe ``name`` in foveate.yaml; ``paper`` and ``ADAPTERS`` need none there."""
     if settings is not None:
         return settings
     if name == PAPER and name not in project.config.probes:
         return project.config.probe.published()
+    if name in ADAPTERS and name not in project.config.probes:
+        return project.config.probes.get(ADAPTED, project.config.probe).adapted(name.removeprefix(ADAPTED).removeprefix("-"))
     try:
         return project.config.probes[name]
     except KeyError:
@@ -120,12 +130,17 @@ def run(
     test = np.flatnonzero(data.of_rows({v.name: 1 for v in data.test}, missing=0, rows=rows))
     models: list[Model] = []
     more: dict[str, Any] = {}
+    answers: NDArray[np.float64] | None = None  # of recipe adapters: logits of all rows, each by the model that may say
     if settings.recipe == "paper":
         from foveate.actions import copies, published
 
         seen, told = copies.views(project, data, settings)
         models, more, notes = published.run(target, data, seen, settings, progress)
         notes = [*told, *notes]
+    elif settings.recipe == "adapters":
+        from foveate.actions import adapted
+
+        models, answers, more, notes = adapted.run(project, name, target, data, settings, progress)
     else:
         for k in range(1 + data.folds):
             use = train if k == 0 else train[fold[train] != k - 1]
@@ -135,9 +150,9 @@ def run(
 
     sides: list[tuple[Scored, NDArray[np.int64]]] = []
     if data.folds:
-        sides.append(_apply("cv", data, train, fold[train] + 1, models, group))
+        sides.append(_apply("cv", data, train, fold[train] + 1, models, group, answers))
     if len(test):
-        sides.append(_apply("test", data, test, np.zeros(len(test), dtype=np.int64), models, group))
+        sides.append(_apply("test", data, test, np.zeros(len(test), dtype=np.int64), models, group, answers))
     final = models[0]
     scored = [s for s, _ in sides]
     scores = score_table(scored, data.behaviours, final.threshold.tolist(), final.penalty.tolist(), settings.seed)
@@ -204,7 +219,13 @@ def fit_on(data: Data, use: NDArray[np.int64], group: NDArray[np.int64], setting
 
 
 def _apply(
-    split: str, data: Data, use: NDArray[np.int64], model: NDArray[np.int64], models: list[Model], group: NDArray[np.int64]
+    split: str,
+    data: Data,
+    use: NDArray[np.int64],
+    model: NDArray[np.int64],
+    models: list[Model],
+    group: NDArray[np.int64],
+    answers: NDArray[np.float64] | None = None,
 ) -> tuple[Scored, NDArray[np.int64]]:
     """Predict rows by their models, views and ``*``, and keep the labelled ones; also the model of each of these."""
     import pandas as pd
@@ -215,8 +236,8 @@ def _apply(
     from foveate.actions.windows import moments
 
     rows = data.everything
-    logit = np.empty((len(use), len(data.behaviours)))
-    for k in np.unique(model):
+    logit = np.empty((len(use), len(data.behaviours))) if answers is None else answers[use]
+    for k in np.unique(model) if answers is None else ():
         logit[model == k] = models[k].logits(rows.design.take(use[model == k]))
     keys = rows.keys.iloc[use].reset_index(drop=True)
     together = moments(keys)

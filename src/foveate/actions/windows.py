@@ -87,14 +87,26 @@ def video_windows(project: Project, video: Video, settings: ProbeSettings) -> tu
     from foveate.actions.logistic import Windows
 
     keys, vectors = embed.load_vectors(project, video, settings.feature, settings.layer, settings.source)
+    keys, order, position, index = ordered(project, video, keys, settings.window)
+    return keys, position, Windows(np.asarray(vectors)[order], index)
+
+
+def ordered(
+    project: Project, video: Video, keys: pd.DataFrame, window: int
+) -> tuple[pd.DataFrame, NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """Rows of one video, in any order, by view, subject and frame.
+
+    Returns:
+        keys (``KEYS``) in order, where each row was before, its position among the analysed frames, and int64 ``[N, W]``: the rows, in
+        order, of its window.
+    """
     order = np.lexsort([keys["frame"], keys["subject"], keys["view"]])
-    keys, vectors = keys.iloc[order][KEYS].reset_index(drop=True), np.asarray(vectors)[order]
+    keys = keys.iloc[order][KEYS].reset_index(drop=True)
     frame = keys["frame"].to_numpy(np.int64)
     analysed = timeline.analysed(project, video).frame
     position = np.minimum(np.searchsorted(analysed, frame), max(0, len(analysed) - 1))
     assert not len(frame) or (analysed[position] == frame).all(), "vectors of frames that are not analysed"
-    index = window_index(unbroken(project, video, keys), position, settings.window)
-    return keys, position, Windows(vectors, index)
+    return keys, order, position, window_index(unbroken(project, video, keys), position, window)
 
 
 @dataclass(frozen=True, eq=False)

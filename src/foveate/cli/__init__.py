@@ -10,7 +10,21 @@ import tyro
 
 from foveate.cli.data import bench, demo, evaluate, export, import_tracks, init, inspect, objects, simulate, weights
 from foveate.cli.options import Options
-from foveate.cli.study import attend, checkpoints, compare, crop, embed, predict, pretrain, probe, report, run, status, track
+from foveate.cli.study import (
+    adapt,
+    attend,
+    checkpoints,
+    compare,
+    crop,
+    embed,
+    predict,
+    pretrain,
+    probe,
+    report,
+    run,
+    status,
+    track,
+)
 from foveate.schema import FoveateError
 
 __all__ = ["COMMANDS", "Options", "main"]
@@ -25,6 +39,7 @@ COMMANDS: dict[str, Callable[..., int]] = {
     "checkpoints": checkpoints,
     "embed": embed,
     "probe": probe,
+    "adapt": adapt,
     "predict": predict,
     "compare": compare,
     "attend": attend,

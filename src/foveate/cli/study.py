@@ -194,6 +194,28 @@ def probe(
     return code
 
 
+def adapt(options: Wanted = EVERYTHING, camera: Literal["auto", "static", "moving"] | None = None) -> int:
+    """Train adapters inside the frozen backbone that see where something moves; score them, predict and compare by them.
+
+    They learn from the same windows, folds and labels as the probe, and leave the same tables: probes/adapted, predictions/adapted,
+    comparison/adapted; the report's scores stand beside the probe's. On a CPU this takes long (a step of 16 windows some
+    seconds, 300 steps for each fold): start it over night, or use a GPU. It goes on where it was stopped.
+
+    Args:
+        options: project and videos.
+        camera: static = flow as it is; moving = frames are aligned first; auto = as most of the picture moves; default: `adapt.camera`
+            of foveate.yaml. What is said here is kept apart, in probes/adapted-static and so on.
+    """
+    from foveate import printed
+    from foveate.actions.probe import ADAPTED
+
+    name = f"{ADAPTED}-{camera}" if camera else ADAPTED
+    code = stages(options, "compare", name)
+    if not options.json:
+        printed.scores(options.project, name)
+    return code
+
+
 def predict(options: Wanted = EVERYTHING) -> int:
     """Predict the behaviours of every analysed frame of every video."""
     return stages(options, "predict")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 from foveate import __version__
+from foveate.actions.probe import settings_of
 from foveate.project import Project
 from foveate.report import comparison, figures, quality, scores, tracks
 from foveate.report.sources import Sources
@@ -99,7 +100,7 @@ def _own_tracking(project: Project, followed: list[tracks.Sheet]) -> str:
 
 
 def _recognition(project: Project, name: str, sources: Sources, scored: scores.Main, more: quality.Quality) -> str:
-    settings, embed, crop = project.config.probes[name], project.config.embed, project.config.crop
+    settings, embed, crop = settings_of(project, name), project.config.embed, project.config.crop
     facts = sources.get("probe", name).facts()
     looked = (
         "The whole view was"
@@ -123,7 +124,16 @@ def _recognition(project: Project, name: str, sources: Sources, scored: scores.M
         f"{_FEATURES[settings.feature]} of {layer}. On {window}, one logistic regression with an L2 penalty per behaviour "
         f"({', '.join(scored.behaviours)}) was trained on {rows}. "
     )
+    if settings.recipe == "adapters":
+        adapt, found = settings.adapt, facts["adapters"]
+        text = (
+            f"{looked} resized to {adapt.image_size} × {adapt.image_size} pixels. On {window}, adapters ({found['trained']:,} weights) "
+            f"in the blocks of a frozen vision transformer ({model}) from the {adapt.first + 1}th on, and a linear layer with one output "
+            f"per behaviour ({', '.join(scored.behaviours)}), were trained on {rows}. "
+        )
     chosen = "Penalties and decision thresholds were chosen by cross-validation inside the training part, per behaviour"
+    if settings.recipe == "adapters":
+        chosen = "Decision thresholds were chosen per behaviour, for each fold on out-of-fold predictions of the others"
     text += chosen + f", with all videos of an animal on the same side. {_smoothing(more)}{scored.sentence} "
     side = scored.sides[0] if scored.sides else None
     if side is not None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
+from foveate.actions.probe import settings_of
 from foveate.actions.scores import MACRO, POOLED
 from foveate.project import Project
 from foveate.report.sources import Notes, Sources
@@ -106,7 +107,7 @@ def load(project: Project, name: str, sources: Sources, notes: Notes, colours: M
     if name not in tables:
         return Scores(absent="The scores could not be read.")
     facts = sources.get("probe", name).facts()
-    main = _main(project.config.probes[name], tables[name], facts, colours)
+    main = _main(settings_of(project, name), tables[name], facts, colours)
     same = len({json.dumps(_folds(sources, probe), sort_keys=True) for probe in tables}) == 1
     folds = "on the same folds of videos" if same else "(the folds of videos differ between probes)"
     return Scores(main, "", _others(project, name, main, tables) if len(tables) > 1 else [], folds)
@@ -269,6 +270,12 @@ def _limits(settings: ProbeSettings, found: Mapping[str, Mapping[str, Row]], beh
 def in_words(settings: ProbeSettings) -> str:
     """What a probe looks at: ``crops, mean of the subject's patches, window of 7``."""
     source = "crops" if settings.source == "crop" else "full frames"
+    if settings.recipe == "adapters":
+        kind = {"st": "ST-Adapter", "aim": "AIM", "none": "a linear layer"}.get(settings.adapt.kind, "adapters")
+        flow = ", no flow" if settings.adapt.flow == "none" and kind == "adapters" else ""
+        return (
+            f"{kind} in the backbone from block {settings.adapt.first} on{flow}, {source}, windows of {settings.window} frames"
+        )
     feature = {"cls": "CLS token", "patch": "mean of patches", "subject": "mean of the subject's patches"}[settings.feature]
     layer = {"last": "last layer", "third_last": "third-last layer", "both": "last and third-last layer"}[settings.layer]
     recipe = "published recipe, " if settings.recipe == "paper" else ""
@@ -292,7 +299,7 @@ def _others(project: Project, name: str, main: Main, tables: Mapping[str, list[R
         columns.append(
             Other(
                 name=probe,
-                settings=in_words(project.config.probes[probe]),
+                settings=in_words(settings_of(project, probe)),
                 macro=_cell(rows[MACRO]),
                 difference=apart[MACRO],
                 cells=[(cells[b], apart[b]) for b in main.behaviours],

@@ -70,7 +70,7 @@ def usable(found: Found) -> TypeGuard[Artefact]:
 def collect(project: Project, name: str) -> Sources:
     """All parents of the page about probe ``name``. Reads stamps only."""
     from foveate import annotations, attention, checkpoints, crops, groups, timeline, track
-    from foveate.actions import curve, embed, predict, probe
+    from foveate.actions import curve, embed, predict
 
     def each(stage: Callable[[Video], Artefact]) -> dict[str, Found]:
         return {video.name: _named(partial(stage, video)) for video in project.videos}
@@ -82,7 +82,7 @@ def collect(project: Project, name: str) -> Sources:
             "crop": each(lambda video: crops.artefact(project, video)),
             "embed": each(lambda video: embed.artefact(project, video, source=project.config.probe.source)),
             "labels": {"": _named(lambda: annotations.artefact(project))},
-            "probe": {probed: _named(partial(probe.artefact, project, probed)) for probed in project.config.probes},
+            "probe": _probes(project),
             "published": _published(project),
             "curve": {name: _named(lambda: curve.artefact(project, name))},
             "predict": each(lambda video: predict.artefact(project, video, name)),
@@ -93,6 +93,14 @@ def collect(project: Project, name: str) -> Sources:
         },
         name,
     )
+
+
+def _probes(project: Project) -> dict[str, Found]:
+    """Those of foveate.yaml, and adapters, as far as there are any: they are made on request."""
+    from foveate.actions import probe
+
+    found = {name: _named(partial(probe.artefact, project, name)) for name in (*project.config.probes, *probe.ADAPTERS)}
+    return {name: artefact for name, artefact in found.items() if name in project.config.probes or usable(artefact)}
 
 
 def _published(project: Project) -> dict[str, Found]:
