@@ -5,13 +5,16 @@ from __future__ import annotations
 import math
 
 import hypothesis
+import numpy as np
 import pytest
 import torch
 from hypothesis import strategies as st
 from torch import Tensor
 
+from foveate.attention.flow import agreement, colours, flows, grid, placement
 from foveate.models.flow import AttentionFlow, Correspondence, Encoding, Frame, Resampling, aligned, excess, patch_map
 from foveate.models.vit import Qkv, Vit, VitConfig
+from foveate.schema import FoveateError
 
 CONFIG = VitConfig(image_size=32, patch=8, width=48, depth=3, heads=4, layer_scale=None)
 
@@ -212,3 +215,37 @@ def test_shuffled_flow_keeps_its_values_and_loses_its_places() -> None:
 def test_maps_with_fewer_rows_than_columns_are_told_in_the_same_unit() -> None:
     one, other = (maps(2, 12, seed)[:, :4].double() for seed in (13, 14))
     torch.testing.assert_close(excess(one, other), literal(one, other) * 3 - 1, atol=1e-12, rtol=0)
+
+
+def test_pictures_of_flow_and_the_blocks_that_agree_with_motion() -> None:
+    torch.manual_seed(0)
+    vit = Vit(CONFIG).eval()
+    with torch.no_grad():
+        for block in vit.blocks:
+            block.attn.qkv.weight.mul_(20)
+    frame = torch.randn(1, 3, 32, 32)
+    clip = frame.repeat(3, 1, 1, 1)
+    clip[1, :, 8:16, 8:16], clip[2, :, 16:24, 16:24] = 5.0, 5.0
+    found = flows(vit, clip)
+    assert found.shape == (3, 2, 4, 16) and not vit.blocks[0].norm2._forward_hooks
+    seen = vit.watch(clip, [0])[1][0]
+    expected = AttentionFlow(4).raw(torch.zeros(3, 16, 48), seen, 3)[0, :-1].transpose(-1, -2)
+    np.testing.assert_allclose(found[0], expected.detach().numpy(), atol=1e-7)
+    assert flows(vit, clip, "correspondence").shape == found.shape
+    with pytest.raises(FoveateError, match="one frame has no flow"):
+        flows(vit, frame)
+
+    drawn = colours(found[0])
+    assert drawn.shape == (2, 16, 3) and drawn.min() == 0 and drawn.max() == 255
+    sheet = grid(found, np.zeros((3, 20, 20, 3), np.uint8), 4, 4)
+    assert sheet.shape == (80, 40, 3)
+
+    motion = np.zeros((2, 16), np.float32)
+    motion[0, :3] = 1.0
+    planted = np.stack([motion[:, None] * sign for sign in (-1, 0.5, 1)])
+    planted[1] += np.random.default_rng(0).normal(size=planted[1].shape) * 0.5
+    agreed = agreement(planted, motion)
+    assert agreed[0] == pytest.approx(-1) and agreed[2] == pytest.approx(1) and -1 < agreed[1] < 1
+    assert placement(agreed, 2) == (1, 2) and placement(np.array([0.5, 0.1, 0.5, 0.5]), 2) == (2, 3)
+    with pytest.raises(FoveateError, match="nothing moves"):
+        agreement(planted, np.zeros((2, 16)))

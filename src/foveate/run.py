@@ -241,9 +241,8 @@ def _shown_otherwise(probes: Mapping[str, ProbeSettings]) -> list[tuple[str, str
 def _item(
     project: Project, stage: str, module: str, video: Video | None = None, **arguments: Any
 ) -> tuple[Task, Artefact | FoveateError]:
-    named = {"video": video.name} if video else {}
     item = video.name if video else str(arguments.get("name", "all"))
-    task = Task(stage, item, module, {**named, **arguments})
+    task = Task(stage, item, module, {"video": video.name, **arguments} if video else arguments)
     given = {"video": video, **arguments} if video else arguments
     try:
         artefact = importlib.import_module(module).artefact(project, **given)
