@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import hypothesis
 import numpy as np
 import pytest
 import torch
 from hypothesis import strategies as st
+from PIL import Image
+from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
 from foveate.attention.flow import agreement, colours, flows, grid, placement
 from foveate.models.flow import AttentionFlow, Correspondence, Encoding, Frame, Resampling, aligned, excess, patch_map
-from foveate.models.vit import Qkv, Vit, VitConfig
+from foveate.models.imgfocus import build_imgfocus
+from foveate.models.vit import Qkv, Vit, VitConfig, load_vit, resized
 from foveate.schema import FoveateError
 
 CONFIG = VitConfig(image_size=32, patch=8, width=48, depth=3, heads=4, layer_scale=None)
@@ -249,3 +253,23 @@ def test_pictures_of_flow_and_the_blocks_that_agree_with_motion() -> None:
     assert placement(agreed, 2) == (1, 2) and placement(np.array([0.5, 0.1, 0.5, 0.5]), 2) == (2, 3)
     with pytest.raises(FoveateError, match="nothing moves"):
         agreement(planted, np.zeros((2, 16)))
+
+
+def test_a_real_backbone_shows_what_moves_and_aligned_what_moves_by_itself(footage: Path) -> None:
+    """A square moves over a still; then the still moves, too, by one patch a frame. Mean over heads, area under the ROC curve."""
+    vit = resized(load_vit(build_imgfocus()), 112)
+    still = np.asarray(Image.open(sorted(footage.rglob("00000.jpg"))[0]).convert("RGB").resize((320, 180)))
+    found = {}
+    for pan in (0, 14):
+        frames = np.stack([still[30:142, 40 + pan * t : 152 + pan * t] for t in range(3)])
+        truth = np.zeros((3, 8, 8), bool)
+        for t in range(3):
+            frames[t, 42:70, 14 + 28 * t : 42 + 28 * t] = (230, 60, 30)
+            truth[t, 3:5, 1 + 2 * t : 3 + 2 * t] = True
+        moved = (truth[1:] | truth[:-1]).reshape(2, 64)
+        clip = (torch.from_numpy(frames).permute(0, 3, 1, 2) / 255 - 0.45) / 0.225
+        for align in (None, "correspondence"):
+            flow = flows(vit, clip, align).mean(2)  # type: ignore[arg-type]
+            found[pan, align] = np.mean([[roc_auc_score(moved[t], block[t]) for t in range(2)] for block in flow], axis=1)
+    assert found[0, None].min() > 0.8 and found[0, None].mean() > 0.9
+    assert found[14, "correspondence"][1:5].mean() > found[14, None][1:5].mean() + 0.1

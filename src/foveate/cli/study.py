@@ -198,8 +198,8 @@ def adapt(options: Wanted = EVERYTHING, camera: Literal["auto", "static", "movin
     """Train adapters inside the frozen backbone that see where something moves; score them, predict and compare by them.
 
     They learn from the same windows, folds and labels as the probe, and leave the same tables: probes/adapted, predictions/adapted,
-    comparison/adapted; the report's scores stand beside the probe's. On a CPU this takes long (a step of 16 windows some
-    seconds, 300 steps for each fold): start it over night, or use a GPU. It goes on where it was stopped.
+    comparison/adapted; the report's scores stand beside the probe's. It trains as many times as there are folds, and once
+    more: use a GPU, or fewer `adapt.steps`. It goes on where it was stopped.
 
     Args:
         options: project and videos.
