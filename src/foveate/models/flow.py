@@ -79,7 +79,9 @@ class _Matching(nn.Module):
 
     softmax(q k^T / sqrt(a)), q and k linear in the tokens. Both begin as the same orthonormal projection, so that S begins as a comparison
     of features. Their images are centred over the frame and scaled to one length, so that S is as sharp in every block; the spread of
-    tokens after LayerNorm is not (``benchmarks/amflow.py``: without it, S of the first and last block tells little).
+    tokens after LayerNorm is not, and with plain products S told little in the first and last block (docs/log.md).
+
+    S follows every patch, so it takes away what moves by itself, too, as far as that looks the same elsewhere.
     """
 
     SHARP = 2.0
