@@ -185,7 +185,7 @@ def test_the_command_scores_results_of_any_tracker(tmp_path: Path, capsys: pytes
     results.mkdir(parents=True)
     for number in (1, 2, 3):
         Image.fromarray(worse).save(results / f"{number:05d}.png")
-    table = fv.evaluate("davis", tmp_path, results.parent)
+    table = fv.evaluate("davis", tmp_path, results=results.parent)
     assert table["J"].tolist() == [1.0, 0.5] and table["frames"].tolist() == [3, 3]
     assert table["F"].tolist() == [1.0, boundary(worse == 2, labels == 2)]
     assert main(["evaluate", "davis", "--data", str(tmp_path), "--results", str(results.parent)]) == 0

@@ -122,7 +122,7 @@ def test_the_teacher_follows_what_updates_make_of_the_matrices() -> None:
     method = Dinov2(tiny().student, RANKED)
     groups = method.param_groups()
     trained = {id(p) for group in groups for p in group.params}
-    adamw = optimiser.adamw(groups, Training(3, 6, constant(0.03), constant(0.04)))
+    adamw = optimiser.made(groups, Training(3, 6, constant(0.03), constant(0.04)))
     still = {name: value.clone() for name, value in method.student.named_parameters() if id(value) not in trained}
     name = "blocks.1.mlp.fc1.weight"
     mean = method.teacher.get_parameter(name).clone()

@@ -44,7 +44,7 @@ def starts(source: Source, shape: Shape) -> Numbers:
     beyond = source.time + shape.span - source.time[-1]
     off = np.abs(source.time[found] - source.time[:, None] - shape.step * np.arange(shape.frames)).max(axis=1)
     good: NDArray[np.bool_] = (np.diff(found, axis=1) > 0).all(axis=1) & (off <= shape.step / 2 + _SLACK)
-    good &= beyond <= np.median(np.diff(source.time)) / 2
+    good &= beyond <= np.median(np.diff(source.time)) / 2 + _SLACK
     if source.stretch is not None:
         good &= source.stretch[found[:, 0]] == source.stretch[found[:, -1]]
     return every[good]
