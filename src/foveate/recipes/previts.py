@@ -96,7 +96,7 @@ def miniature_previts(part: Part, *, steps: int = 437, batch: int = 32, seed: in
     """ResNet-18 at 112 px, a queue of 4,096 keys, 14,000 pairs of pictures: a size for a CPU.
 
     Nothing is published at this size. The last map has 4 x 4 places, so masks are averaged over its cells and not read at its points
-    (``PrevitsConfig.shrink``). Cost: about a quarter of an hour on one CPU core, with the attention loss a third more.
+    (``PrevitsConfig.shrink``). Cost: not measured yet; planned for a quarter of an hour on one CPU core.
 
     Args:
         part: contrast alone, with constrained sampling, or with both.
