@@ -11,6 +11,7 @@ that was killed goes on from there. A finished run is never replaced: another on
 from __future__ import annotations
 
 import json
+import logging
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -117,6 +118,8 @@ def run(
         )
         method = build(project, recipe)
         if world.first:
+            for sentence in data.left_out:
+                logging.getLogger("foveate").warning(sentence)
             target.begin()
             write_json(target.path("settings.json"), {"recipe": recipe.name, "start": recipe.start, **recipe.relevant()})
         parallel.together()

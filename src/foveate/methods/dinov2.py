@@ -12,10 +12,9 @@ and iBOT. With smaller batches take fewer prototypes.
 
 from __future__ import annotations
 
-import copy
 from collections import defaultdict
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, TypeVar
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import torch
@@ -26,6 +25,7 @@ from foveate import losses
 from foveate.data.augment import Augmentation, Views, views
 from foveate.data.blockmasks import BlockMasks
 from foveate.data.subject import Background, changed, patch_shares, subject_mean
+from foveate.methods import distil
 from foveate.methods.moment import Group, Moment
 from foveate.models.heads import DinoHead
 from foveate.models.lowrank import add_low_rank, merged
@@ -39,7 +39,6 @@ if TYPE_CHECKING:
     from foveate.data.clips import Clips
 
 _ROUNDS = 3  # of Sinkhorn-Knopp
-_Kind = TypeVar("_Kind", bound=nn.Module)
 
 
 @dataclass(frozen=True)
@@ -104,15 +103,15 @@ class Dinov2(nn.Module):
                 )
         self.config = config
         self.student, width = vit, vit.config.width
-        self.teacher = _still(self.student)  # of whole matrices also where the student's have updates beside them
+        self.teacher = distil.still(self.student)  # of whole matrices also where the student's have updates beside them
         if config.rank:
             add_low_rank(vit, config.rank, config.frozen_blocks)
         elif config.frozen_blocks:
             _freeze(vit, config.frozen_blocks)
         self.head = DinoHead(width, config.prototypes, config.hidden, config.bottleneck)
         self.patch_head = None if config.tied else DinoHead(width, config.prototypes, config.hidden, config.bottleneck)
-        self.teacher_head = _still(self.head)
-        self.teacher_patch_head = None if self.patch_head is None else _still(self.patch_head)
+        self.teacher_head = distil.still(self.head)
+        self.teacher_patch_head = None if self.patch_head is None else distil.still(self.patch_head)
         self.whole_batch = ""
         if config.koleo:
             self.whole_batch = "KoLeo looks for neighbours in the batch"
@@ -145,7 +144,7 @@ class Dinov2(nn.Module):
         Raises:
             FoveateError: KoLeo has no second sample to look at, or a switch that looks at the subject finds no masks.
         """
-        config, group = self.config, _group()
+        config, group = self.config, distil.processes()
         count, device = len(batch), batch.frames.device
         if batch.frames.shape[1:3] != (1, 1):
             raise ValueError(f"one frame of one draw is expected, not {tuple(batch.frames.shape[1:3])}")
@@ -237,7 +236,7 @@ class Dinov2(nn.Module):
         torch._foreach_lerp_(teacher, student, 1 - self.config.momentum.at(at.step, at.steps))
         for name, (total, rows) in self._logits.items():
             centre = self.get_buffer(name)
-            centre.copy_(losses.moved_centre(centre, total, rows, group=_group()))
+            centre.copy_(losses.moved_centre(centre, total, rows, group=distil.processes()))
         self._logits.clear()
 
     def param_groups(self) -> list[Group]:
@@ -258,11 +257,6 @@ class Dinov2(nn.Module):
 
     def _teachers(self) -> list[nn.Module]:
         return [m for m in (self.teacher, self.teacher_head, self.teacher_patch_head) if m is not None]
-
-
-def _still(module: _Kind) -> _Kind:
-    """A copy that gradients do not reach."""
-    return copy.deepcopy(module).requires_grad_(False)
 
 
 def _freeze(vit: Vit, blocks: int) -> None:
@@ -288,11 +282,3 @@ def _multipliers(name: str, depth: int, config: Dinov2Config) -> tuple[float, fl
         below = 0 if name.startswith("norm.") else depth + 1
     lr = config.layer_decay**below * (config.patch_embed_lr if name.startswith("patch_embed.") else 1.0)
     return lr, 0.0 if name.endswith(".bias") or "norm" in name or "gamma" in name else 1.0
-
-
-def _group() -> ProcessGroup | None:
-    """All processes, where there are several."""
-    distributed = torch.distributed
-    if distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1:
-        return distributed.group.WORLD
-    return None

@@ -1,4 +1,4 @@
-"""What methods with a student and a teacher share (DINO, iBOT, DoRA): a copy that follows, and DINO's parameter groups."""
+"""What methods with a student and a teacher share (DINO, iBOT, DINOv2, DoRA): a copy that follows, and DINO's parameter groups."""
 
 from __future__ import annotations
 
