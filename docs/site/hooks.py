@@ -45,4 +45,5 @@ def home() -> str:
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     text = re.sub(r"\n## The tree\n+```.*?```\n", "\n", text, flags=re.S)
     text = re.sub(r"\]\(docs/", "](", text)
+    text = re.sub(r"\[([^]]*)\]\(src/[^)]*\)", r"`\1`", text)
     return re.sub(r"`docs/(\w+)\.md`", r"[\1](\1.md)", text)
