@@ -101,7 +101,7 @@ def fit(
             with meter.waiting():
                 batch = next(batches)
             _step(run, batch)
-            meter.operations = run.operations
+            meter.operations, meter.unit = run.operations, "clips" if batch.frames.shape[2] > 1 else "images"
             if run.step % training.log == 0 or run.step == training.steps:
                 _check(run)
                 values = {**run.sums.means(), "lr": run.rates[0], "decay": run.rates[1]}

@@ -24,11 +24,12 @@ class Line:
     step: int
     steps: int
     values: Mapping[str, float]  # loss and its parts, mean since the line before
-    rate: float  # pictures per second, over all processes
+    rate: float  # items of the batch per second, over all processes
     mfu: float | None  # 0..1; None where operations could not be counted
     memory: int  # largest number of bytes in use so far: of the GPU, or of the process
     left: float  # seconds
     waited: float  # share of the time that no batch was ready, 0..1
+    unit: str = "images"  # what the rate counts: of clips, clips
 
     def __str__(self) -> str:
         parts = ", ".join(f"{name} {value:.4g}" for name, value in self.values.items() if not name.startswith(_UNSAID))
@@ -36,7 +37,7 @@ class Line:
         waited = f" · waited for pictures {100 * self.waited:.0f} %" if self.waited > 0.05 else ""
         loss = f"loss {self.values['loss']:.4f}" + (f" ({parts})" if parts else "")
         return (
-            f"step {self.step:,} of {self.steps:,} · {loss} · {self.rate:,.1f} images/s"
+            f"step {self.step:,} of {self.steps:,} · {loss} · {self.rate:,.1f} {self.unit}/s"
             f"{mfu} · {self.memory / 1e9:.1f} GB · {duration(self.left)} left{waited}"
         )
 
@@ -60,6 +61,7 @@ class Speedometer:
     device: torch.device
     bf16: bool
     operations: int | None = None
+    unit: str = "images"
     _limit: float | None = None
     _since: float = field(default_factory=time.monotonic)
     _step: int = -1
@@ -91,6 +93,7 @@ class Speedometer:
             memory(self.device),
             per_step * (self.steps - step),
             self._waited / took,
+            self.unit,
         )
         self.start(step)
         return line
