@@ -142,12 +142,17 @@ CELLS = (
 # --- training --------------------------------------------------------------------------------------------------------------------
 
 
-def train(recipe: Recipe, footage: Footage, size: Size, folder: Path, start: Path) -> tuple[Vit, dict[str, Any]]:
-    """The backbone that the recipe makes of the footage, and what is to be told of the training."""
+def train(recipe: Recipe, footage: Footage, size: Size, folder: Path, start: Path | None) -> tuple[Vit, dict[str, Any]]:
+    """The backbone that the recipe makes of the footage, and what is to be told of the training; ``start`` None: it is drawn."""
     training = recipe.training
     kept = folder / loop.CHECKPOINTS / f"step-{training.steps}"
     data = Sampler(
-        footage.sources(recipe.source), training.batch, training.seed, workers=size.workers, with_masks=recipe.looks_at_subjects
+        footage.sources(recipe.source),
+        training.batch,
+        training.seed,
+        workers=size.workers,
+        with_masks=recipe.looks_at_subjects,
+        shape=recipe.clips,
     )
     began, whole = time.process_time(), not (folder / loop.RESUME).exists()
     if not (kept / "config.json").exists():

@@ -171,24 +171,26 @@ def vicreg_vits16(*, steps: int = EPOCH * EPOCHS, batch: int = 128, seed: int = 
     return _run("vicreg_vits16", VicregConfig(), steps, batch, seed, start)
 
 
-def dora_miniature(*, steps: int = 400, batch: int = 8, seed: int = 0, start: str = DRAWN) -> Recipe:
+def dora_miniature(*, steps: int = 464, batch: int = 4, seed: int = 0, start: str = DRAWN) -> Recipe:
     """DoRA at a size for a CPU: a ViT of width 192 with 6 blocks and patches of 8, views of 64 and 32 pixels, 4 frames 0.4 s apart.
 
-    Nothing is published at this size, and footage of seconds has no steps of a second. Cost: a clip is 24 large and 24 small passes of the
-    student, 1,970 tokens; some minutes per 100 steps on one core. Arguments as of ``dora_vits16``.
+    Nothing is published at this size, and footage of seconds has no steps of a second. What a schedule of millions of samples leaves to
+    chance is decided here: the rate is DINO's for a batch of 256, whatever the batch (in proportion, a step would change next to nothing),
+    and the teacher's momentum begins at .97 (at .996 it would go half of the student's way in the whole run). Cost: a clip is 24 large and
+    24 small passes of the student, 1,968 tokens; `docs/dora.md` says what that took. Arguments as of ``dora_vits16``.
     """
     from foveate.data.clip_views import ClipAugmentation
     from foveate.data.parents import Parent
     from foveate.methods.dora import DoraConfig
 
     views = ClipAugmentation(parent=Parent(86), large=64, small=32)
-    config = DoraConfig(views=views, prototypes=1024, hidden=512, bottleneck=128, last_layer_frozen=_epoch(steps, 10))
+    config = DoraConfig(views=views, **_heads(steps))
     return _small("dora_miniature", config, steps, batch, seed, start, Shape(4, 0.4))
 
 
-def dino_miniature(*, steps: int = 400, batch: int = 64, seed: int = 0, start: str = DRAWN) -> Recipe:
-    """DINO at the size of ``dora_miniature``, with as many tokens for the student in a step: eight pictures, of 2 large and 6 small crops,
-    are as many as a clip there, but for 6 in a hundred.
+def dino_miniature(*, steps: int = 492, batch: int = 32, seed: int = 0, start: str = DRAWN) -> Recipe:
+    """DINO at the size of ``dora_miniature``. Eight pictures, of 2 large and 6 small crops, are 1,856 tokens for the student where a clip
+    there is 1,968; 492 steps of 32 are as many as 464 of 4 clips.
 
     Nothing is published at this size. Cost: as ``dora_miniature``. Arguments as of ``dora_vits16``.
     """
@@ -197,12 +199,11 @@ def dino_miniature(*, steps: int = 400, batch: int = 64, seed: int = 0, start: s
     from foveate.methods.dino import DinoConfig
 
     views = Augmentation(large=64, small=32, smalls=6, large_area=(0.4, 1.0), small_area=(0.05, 0.4), nominal_blur=True)
-    sizes: dict[str, Any] = {"prototypes": 1024, "hidden": 512, "bottleneck": 128, "last_layer_frozen": _epoch(steps, 10)}
-    return _small("dino_miniature", DinoConfig(views=views, parent=Parent(86), **sizes), steps, batch, seed, start)
+    return _small("dino_miniature", DinoConfig(views=views, parent=Parent(86), **_heads(steps)), steps, batch, seed, start)
 
 
-def ibot_miniature(*, steps: int = 400, batch: int = 64, seed: int = 0, start: str = DRAWN) -> Recipe:
-    """iBOT at the size of ``dora_miniature``, with as many tokens for the student in a step as ``dino_miniature``.
+def ibot_miniature(*, steps: int = 492, batch: int = 32, seed: int = 0, start: str = DRAWN) -> Recipe:
+    """iBOT at the size of ``dora_miniature``, with as many tokens for the student as ``dino_miniature``.
 
     Nothing is published at this size. Cost: as ``dora_miniature``. Arguments as of ``dora_vits16``.
     """
@@ -210,11 +211,9 @@ def ibot_miniature(*, steps: int = 400, batch: int = 64, seed: int = 0, start: s
     from foveate.data.parents import Parent
     from foveate.methods.ibot import IbotConfig
 
-    tenth = _epoch(steps, 10)
     views = Augmentation(large=64, small=32, smalls=6, large_area=(0.4, 1.0), small_area=(0.05, 0.4), nominal_blur=True)
-    sizes: dict[str, Any] = {"prototypes": 1024, "hidden": 512, "bottleneck": 128, "last_layer_frozen": tenth}
-    climb = Schedule(0.07, 0.07, start=0.04, warmup=3 * tenth)
-    config = IbotConfig(views=views, parent=Parent(86), patch_temperature=climb, **sizes)
+    climb = Schedule(0.07, 0.07, start=0.04, warmup=3 * _epoch(steps, 10))
+    config = IbotConfig(views=views, parent=Parent(86), patch_temperature=climb, **_heads(steps))
     return _small("ibot_miniature", config, steps, batch, seed, start)
 
 
@@ -233,22 +232,29 @@ def _vit(start: str, **changes: int) -> VitConfig | None:
 def _run(name: str, method: Config, steps: int, batch: int, seed: int, start: str, clips: Shape | None = None) -> Recipe:
     """With DINO's optimiser and schedules: peak rate 5e-4 x batch / 256 after 10 of 100 epochs."""
     epoch = _epoch(steps)
-    training = _training(steps, batch, seed, epoch, 10 * epoch, keep=tuple(range(0, steps, 20 * epoch)))
+    lr = Schedule(5e-4 * batch / 256, 1e-6, warmup=10 * epoch)
+    training = _training(steps, batch, seed, epoch, lr, keep=tuple(range(0, steps, 20 * epoch)))
     return Recipe(name, "frame", start, method, training, _vit(start), clips or Shape())
+
+
+def _heads(steps: int) -> dict[str, Any]:
+    return {
+        "prototypes": 1024, "hidden": 512, "bottleneck": 128, "last_layer_frozen": _epoch(steps, 10), "momentum": Schedule(0.97, 1.0),
+    }  # fmt: skip
 
 
 def _small(name: str, method: Config, steps: int, batch: int, seed: int, start: str, clips: Shape | None = None) -> Recipe:
     tenth = _epoch(steps, 10)
-    training = _training(steps, batch, seed, tenth, tenth, keep=(0,))
+    training = _training(steps, batch, seed, tenth, Schedule(5e-4, 1e-6, warmup=tenth), keep=(0,))
     vit = _vit(start, image_size=64, patch=8, width=192, depth=6, heads=6)
     return Recipe(name, "frame", start, method, training, vit, clips or Shape())
 
 
-def _training(steps: int, batch: int, seed: int, epoch: int, warmup: int, keep: tuple[int, ...]) -> Training:
+def _training(steps: int, batch: int, seed: int, epoch: int, lr: Schedule, keep: tuple[int, ...]) -> Training:
     return Training(
         steps=steps,
         batch=batch,
-        lr=Schedule(5e-4 * batch / 256, 1e-6, warmup=warmup),
+        lr=lr,
         decay=Schedule(0.04, 0.4),
         epoch=epoch,
         clip=3.0,
