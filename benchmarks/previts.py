@@ -180,7 +180,7 @@ def sized(height: int, width: int, short: int) -> tuple[int, int]:
     return round(height * scale), round(width * scale)
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def vectors(net: ConvNet, pictures: NDArray[np.uint8], bits: NDArray[np.uint8], rows: Rows, image: int, show: Show) -> Tensor:
     """f32[N, D] means of the last map, of the rows (video, frame) of u8[V, T, h, w, 3]."""
     size = sized(*pictures.shape[2:4], image)
@@ -297,7 +297,7 @@ def told(on: NDArray[np.float64], area: NDArray[np.float64], groups: NDArray[np.
     }
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def shown_maps(net: ConvNet, footage: Footage, rows: Rows, image: int) -> tuple[Tensor, Tensor]:
     """f32[N, D, h, w] last maps and f32[N, H, W] masks of views."""
     size, parts = sized(*footage.views.shape[2:4], image), list(signs.batches(footage.views, footage.in_view, rows))
@@ -313,7 +313,7 @@ def evidence(net: ConvNet, test: Footage, image: int) -> dict[str, Any]:
     return told(on, area, np.tile(video, 2))
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def davis(net: ConvNet, data: Path, image: int, every: int = 8) -> dict[str, Any]:
     """Of every eighth frame of DAVIS-2016's sequences and the one eight later, among those of the other sequences."""
     from PIL import Image
