@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     Voters = tuple[Tensor, Tensor, Tensor | None, float]
+    Ballot = tuple[Tensor, Tensor]
 
 DEPTH = 0.75  # share of the backbone's blocks that is used
 TRUST = 0.1  # added to the cosine with a prompted frame
@@ -106,32 +107,36 @@ def unit(tokens: Tensor, centre: Tensor) -> Tensor:
     return flat.half().float().contiguous()  # a stored one is: products of another layout differ in the last digit
 
 
-def vote(query: Tensor, memories: Sequence[Voters], topk: int, temperature: float) -> Tensor:
-    """Labels of ``query`` patches from the ``topk`` most similar patches of all memories together.
+def ballot(query: Tensor, memory: Voters, topk: int) -> Ballot:
+    """The ``topk`` patches of one memory that each of the ``query`` patches is most similar to.
 
     Args:
         query: f32[Q, D], unit length.
-        memories: (tokens f32[P, D], labels f32[P], allowed bool[Q, P] or None for all, amount added to the cosine).
+        memory: tokens f32[P, D], labels f32[P], allowed bool[Q, P] or None for all, amount added to the cosine.
         topk: number of patches that vote.
-        temperature: of the softmax over their cosines; the same weights as exp(cosine / temperature), normalised.
 
     Returns:
-        f32[Q], a weighted mean of labels.
+        their cosines and their labels, f32[Q, topk] each.
     """
     import torch
 
-    values, labels = [], []
-    for tokens, label, allowed, extra in memories:
-        cosine = query @ tokens.T + extra
-        if allowed is not None:
-            cosine = cosine.masked_fill(~allowed, -torch.inf)
-        best = cosine.topk(min(topk, cosine.shape[1]), dim=1)  # of each memory, so that the whole never lies in memory
-        values.append(best.values)
-        labels.append(label[best.indices])
-    every, their = torch.cat(values, 1), torch.cat(labels, 1)
-    top = every.topk(min(topk, every.shape[1]), dim=1)
+    tokens, labels, allowed, extra = memory
+    cosine = query @ tokens.T + extra
+    if allowed is not None:
+        cosine = cosine.masked_fill(~allowed, -torch.inf)
+    best = cosine.topk(min(topk, cosine.shape[1]), dim=1)
+    return best.values, labels[best.indices]
+
+
+def elected(ballots: Sequence[Ballot], topk: int, temperature: float) -> Tensor:
+    """Labels f32[Q] of the patches that were asked: the mean of those of the ``topk`` most similar patches of all memories together,
+    weighted exp(cosine / temperature)."""
+    import torch
+
+    cosine, labels = (torch.cat(parts, 1) for parts in zip(*ballots, strict=True))
+    top = cosine.topk(min(topk, cosine.shape[1]), dim=1)
     weight = (top.values / temperature).softmax(dim=1)
-    return (weight * their.gather(1, top.indices)).sum(dim=1)
+    return (weight * labels.gather(1, top.indices)).sum(dim=1)
 
 
 def believed(likeness: Tensor, surplus: Tensor) -> Tensor:
@@ -281,9 +286,9 @@ class Propagator:
         prompts: list[Voters] = [(m.tokens, m.labels[:, subject], None, TRUST) for m in self.prompted if m.given[subject]]
         recent = [m for m in self.recent if m.known[subject]]
         peak = max(float(labels.max()) for _, labels, _, _ in prompts)
-        known = [*prompts, (*gallery.labelled(peak), None, LEARNED)]
+        known = [ballot(query, memory, topk) for memory in (*prompts, (*gallery.labelled(peak), None, LEARNED))]
         # What the prompted frames and the gallery say, anywhere; this is all there is when the subject has not been seen for a while.
-        labels = vote(query, known, topk, temperature)
+        remembered = labels = elected(known, topk, temperature)
         before = None
         if recent:
             before = recent[-1].labels[:, subject].view(self.rows, self.columns)
@@ -293,7 +298,8 @@ class Propagator:
             at = torch.nonzero((reach > 0.02 * peak) | (labels > 0.1 * peak)).flatten()
             near = self._near(at, radius)
             others: list[Voters] = [(m.tokens, m.labels[:, subject], near, 0.0) for m in recent if not m.given[subject]]
-            labels[at] = vote(query[at], known + others, topk, temperature)
+            here = [(cosine[at], their[at]) for cosine, their in known] + [ballot(query[at], memory, topk) for memory in others]
+            labels = labels.index_put((at,), elected(here, topk, temperature))
         own, other = gallery.subject.likeness(query), gallery.background.likeness(query)
         labels = labels * self.ground.free(query, own)
         # A subject that has changed all over is measured by the patches of it that changed least.
@@ -339,7 +345,7 @@ class Propagator:
         # Beside a look-alike its patches would be taken in to keep the size.
         held = grid if before is None or contested else hold_size(grid, int((before > 0.5 * peak).sum()), peak)
         inside = torch.nonzero((held >= 0.5 * float(held.max())).flatten()).flatten()
-        agreed = min(1.0, float(vote(query[inside], known, topk, temperature).mean()) / peak)
+        agreed = min(1.0, float(remembered[inside].mean()) / peak)
         certainty = min(1.0, float(weight[inside].mean()) / peak)
         sure = certainty >= CERTAIN and agreed >= SAME and likeness >= ALIKE
         return Found(held, peak, certainty, agreed, likeness=likeness, sure=sure, searched=not recent)
