@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from foveate.settings import TrackSettings
 from foveate.track.pixels import guided_filter, to_mask, upsample
 from foveate.track.propagate.parts import keep_connected
-from foveate.track.propagate.propagator import Propagator, share_out, unit
+from foveate.track.propagate.propagator import Propagator, ballot, elected, share_out, unit
 
 ROWS, COLUMNS, WIDTH = 9, 12, 32
 
@@ -174,6 +174,42 @@ def test_the_guided_filter_keeps_constants_and_follows_its_guide() -> None:
     assert np.allclose(guided_filter(picture, np.full((40, 50), 0.3, np.float32), 4), 0.3, atol=1e-4)
     linear = (picture[..., 0] + 2 * picture[..., 2].astype(np.float32)) / 800  # a linear function of the guide is kept
     assert np.allclose(guided_filter(picture, linear, 4, 1e-8), linear, atol=5e-3)
+
+
+def test_the_guided_filter_is_that_of_the_paper() -> None:
+    """He, Sun and Tang (2013), equations 19 to 21, window by window in double precision; only where no window leaves the picture."""
+    rng = np.random.default_rng(1)
+    radius, epsilon = 2, 1e-3
+    picture = rng.integers(0, 255, (16, 18, 3), dtype=np.uint8)
+    values = rng.random((16, 18)).astype(np.float32)
+    guide, side = picture.astype(np.float64) / 255, 2 * radius + 1
+    slope, offset = np.zeros((16, 18, 3)), np.zeros((16, 18))
+    for y in range(radius, 16 - radius):
+        for x in range(radius, 18 - radius):
+            colours = guide[y - radius :, x - radius :][:side, :side].reshape(-1, 3)
+            own = values[y - radius :, x - radius :][:side, :side].ravel().astype(np.float64)
+            spread = np.cov(colours.T, bias=True) + epsilon * np.eye(3)
+            slope[y, x] = np.linalg.solve(spread, (colours * own[:, None]).mean(0) - colours.mean(0) * own.mean())
+            offset[y, x] = own.mean() - slope[y, x] @ colours.mean(0)
+    found = guided_filter(picture, values, radius, epsilon)
+    for y in range(2 * radius, 16 - 2 * radius):
+        for x in range(2 * radius, 18 - 2 * radius):
+            a, b = (v[y - radius :, x - radius :][:side, :side] for v in (slope, offset))
+            assert abs(a.mean((0, 1)) @ guide[y, x] + b.mean() - found[y, x]) < 1e-5
+
+
+def test_memories_asked_one_by_one_elect_what_all_together_would() -> None:
+    torch.manual_seed(0)
+    query = torch.nn.functional.normalize(torch.randn(11, 6), dim=-1)
+    memories = [(torch.nn.functional.normalize(torch.randn(n, 6), dim=-1), torch.rand(n)) for n in (3, 20)]
+    near = torch.rand(11, 20) < 0.5
+    found = elected([ballot(query, (*memories[0], None, 0.1), 5), ballot(query, (*memories[1], near, 0.0), 5)], 5, 0.1)
+    cosine = torch.cat([query @ memories[0][0].T + 0.1, torch.where(near, query @ memories[1][0].T, -torch.inf)], dim=1)
+    labels = torch.cat([memories[0][1], memories[1][1]])
+    for own, label in zip(cosine, found, strict=True):
+        best = own.sort(descending=True)
+        weight = (best.values[:5] / 0.1).exp()
+        assert abs(float((weight * labels[best.indices[:5]]).sum() / weight.sum()) - float(label)) < 1e-5
 
 
 @given(st.integers(1, 9), st.integers(1, 40))

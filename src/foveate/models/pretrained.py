@@ -246,6 +246,11 @@ def load_backbone(model: str, device: torch.device | None = None, depth: float =
     if kept < module.config.num_hidden_layers:
         del _blocks(module)[kept:]
         module.config.num_hidden_layers = kept
+    if device.type == "cpu":
+        from foveate.models.packed import can_pack, pack
+
+        if can_pack():
+            pack(_blocks(module))
     return _backbone(model, module.to(device), family, device, folders.colours(folder) or family.colours)
 
 
