@@ -32,10 +32,9 @@ class Packed(nn.Module):
 
 def can_pack() -> bool:
     """Whether this build of torch has the operators; they are those of its compiler, not of its public face."""
-    operators = torch.ops.mkldnn
-    return torch.backends.mkldnn.is_available() and all(
-        hasattr(operators, name) for name in ("_reorder_linear_weight", "_linear_pointwise")
-    )
+    library: Any = torch.backends.mkldnn  # untyped
+    names = "_reorder_linear_weight", "_linear_pointwise"
+    return bool(library.is_available()) and all(hasattr(torch.ops.mkldnn, name) for name in names)
 
 
 def pack(blocks: nn.Module) -> None:
