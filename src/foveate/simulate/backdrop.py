@@ -90,7 +90,9 @@ def see(place: Place, camera: Camera) -> Backdrop:
     edge = np.minimum(place.half[0] - np.abs(x), place.half[1] - np.abs(y))
     picture *= (1 - 0.3 * np.exp(-np.maximum(edge, 0) / 0.25))[..., None].astype(np.float32)  # darker along the walls
     haze = np.clip((reach - 9) / 30, 0, 0.6)[..., None]
-    picture = np.where(np.isfinite(to_ground)[..., None], picture * (1 - haze) + 190 * haze, _sky(rays[..., 2]))
+    picture = picture * (1 - haze) + 190 * haze
+    if not (below := np.isfinite(to_ground)).all():
+        picture = np.where(below[..., None], picture, _sky(rays[..., 2]))
     _draw_walls(picture, place, rays, to_wall, to_x < to_y, beyond, camera)
     picture *= np.sqrt(np.maximum(flat, 0))
     canvas = Image.fromarray(np.clip(picture, 0, 255).astype(np.uint8))
@@ -181,15 +183,16 @@ def _ground(kind: Ground, rng: np.random.Generator) -> NDArray[np.uint8]:
     where, angle = rng.integers(0, _SIDE, (strokes, 2)), rng.uniform(0, np.pi, strokes)
     length = rng.uniform(*((4, 10) if kind in ("grass", "gravel") else (8, 34)), strokes)
     pick, bright = rng.integers(0, 4, strokes), rng.normal(1, 0.1, strokes)
-    for i in range(strokes):
-        x, y = where[i].tolist()
-        colour = tuple(int(np.clip((c + d) * bright[i], 0, 255)) for c, d in zip(colours[pick[i]], shift, strict=True))
+    shades = np.clip((np.array(colours)[pick] + shift) * bright[:, None], 0, 255).astype(int)
+    ahead = np.stack([length * np.cos(angle), length * np.sin(angle)], axis=1)
+    for i, ((x, y), size, (dx, dy), shade) in enumerate(
+        zip(where.tolist(), length.tolist(), ahead.tolist(), shades.tolist(), strict=True)
+    ):
         if kind == "gravel" or (kind == "soil" and i % 3):
-            r = length[i] * 0.3
-            pen.ellipse((x - r, y - r * 0.8, x + r, y + r * 0.8), fill=colour)
+            r = size * 0.3
+            pen.ellipse((x - r, y - r * 0.8, x + r, y + r * 0.8), fill=tuple(shade))
         else:
-            dx, dy = length[i] * np.cos(angle[i]), length[i] * np.sin(angle[i])
-            pen.line((x, y, x + dx, y + dy), fill=colour, width=1 if kind != "straw" else 2)
+            pen.line((x, y, x + dx, y + dy), fill=tuple(shade), width=1 if kind != "straw" else 2)
     return np.asarray(canvas.filter(ImageFilter.GaussianBlur(0.6)))
 
 

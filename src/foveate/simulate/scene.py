@@ -123,8 +123,10 @@ class Studio:
         scale = _CLOUDS / 14.0
         coarse = self._cloud[((y + dy) * scale).astype(np.int64) % _CLOUDS, ((x + dx) * scale).astype(np.int64) % _CLOUDS]
         field = Image.fromarray(np.round(coarse * 255).astype(np.uint8)).resize(picture.shape[1::-1], Image.Resampling.BILINEAR)
-        shaded: NDArray[np.uint8] = ((picture.astype(np.uint16) * np.asarray(field)[..., None]) >> 8).astype(np.uint8)
-        return shaded
+        shaded = picture.astype(np.uint16)
+        shaded *= np.asarray(field)[..., None]
+        shaded >>= 8
+        return shaded.astype(np.uint8)
 
 
 def _some(patch: Patch | None) -> tuple[Patch, ...]:
