@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from foveate.jobs import Progress, silent
 from foveate.project import Project
 from foveate.results import Folder, FoveateWarning, chosen, opened, scores, status
 from foveate.schema import FoveateError
@@ -64,6 +65,46 @@ def adapt(
     name = f"{ADAPTED}-{camera}" if camera else ADAPTED
     do(here, "compare", video, workers, progress, probe=name)
     return scores(here, name)
+
+
+def adapt_clips(
+    data: Path,
+    recipe: str,
+    out: Path,
+    changed: Mapping[str, Any],
+    two_phases: bool = False,
+    progress: Progress = silent,
+    say: Say | None = None,
+) -> dict[str, Any]:
+    """Adapters for a public data set of clips: trained by a recipe, tested by the data set's measure.
+
+    Args:
+        data: folder of the data set.
+        recipe: of ``recipes.amflow.CLIP_RECIPES``.
+        out: folder of the run.
+        changed: start, batch, steps, seed, size; None as the recipe has them.
+        two_phases: first with flow in the first and last block alone.
+        progress: of the test.
+        say: told how the training goes.
+
+    Returns:
+        top1, top5, mean_class (0..1), videos, unreadable.
+    """
+    from dataclasses import asdict, replace
+
+    from foveate.data.labelled import listed
+    from foveate.evaluate.clip_training import run as train
+    from foveate.recipes.amflow import CLIP_RECIPES, in_two_phases, shortened
+
+    given = {name: value for name, value in changed.items() if value is not None}
+    size, steps = given.pop("size", None), given.pop("steps", None)
+    make = CLIP_RECIPES[recipe]
+    chosen = make(videos=len(listed(make().data, Path(data), "train").paths), **given)
+    if size is not None:
+        chosen = replace(chosen, method=replace(chosen.method, size=size))
+    if steps is not None:
+        chosen = shortened(chosen, steps)
+    return asdict(train(in_two_phases(chosen) if two_phases else chosen, Path(data), Path(out), progress=progress, say=say))
 
 
 def learn(

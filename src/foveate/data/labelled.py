@@ -216,27 +216,41 @@ class LabelledClips:
 
     Args:
         source: the videos.
-        batch: samples of a step.
+        batch: samples of a step, over all processes.
         seed: of order and places.
         sampling: which frames.
         short_side: pixels.
         workers: threads that read.
+        rank, ranks: this process and how many there are; each reads an equal slice of every batch.
 
     A video that cannot be read gives its place to the next one of the pass, and is told of once.
 
     Raises:
-        FoveateError: fewer videos than a batch.
+        FoveateError: fewer videos than a batch, or a batch that cannot be divided among the processes.
     """
 
     def __init__(
-        self, source: Listed, batch: int, seed: int, sampling: Sampling, short_side: int = 256, workers: int = 4
+        self,
+        source: Listed,
+        batch: int,
+        seed: int,
+        sampling: Sampling,
+        short_side: int = 256,
+        workers: int = 4,
+        rank: int = 0,
+        ranks: int = 1,
     ) -> None:
+        if batch % ranks:
+            raise FoveateError(
+                f"a batch of {batch} cannot be divided among {ranks} processes", remedy=f"choose a multiple of {ranks}"
+            )
         if len(source.paths) < batch:
             raise FoveateError(
                 f"there are {len(source.paths)} videos, fewer than a batch of {batch}", remedy="choose a smaller batch"
             )
         self.source, self.batch, self.seed, self.sampling = source, batch, seed, sampling
         self.short_side, self.workers = short_side, workers
+        self.rank, self.share = rank, batch // ranks
         self.unreadable: dict[Path, str] = {}
 
     def batches(self, step: int = 0) -> Iterator[Clips]:
@@ -246,10 +260,12 @@ class LabelledClips:
             for now in count(step):
                 number, place = divmod(now, steps)
                 order = np.random.default_rng((self.seed, number)).permutation(len(self.source.paths))
-                index = now * self.batch + np.arange(self.batch)
+                mine = self.rank * self.share + np.arange(self.share)
+                index = now * self.batch + mine
                 places = uniform(self.seed, now, index, "place", self.sampling.frames)
                 jobs = [
-                    readers.submit(self._read, np.roll(order, -(place * self.batch + k)), places[k]) for k in range(self.batch)
+                    readers.submit(self._read, np.roll(order, -(place * self.batch + k)), where)
+                    for k, where in zip(mine.tolist(), places, strict=True)
                 ]
                 yield collated([job.result() for job in jobs], index, len(self.source.classes))
 

@@ -78,9 +78,20 @@ def smarthome_ends(*, videos: int = 10_000, batch: int = 32, seed: int = 0, star
     )
 
 
+CLIP_RECIPES = {"kinetics400_am12": kinetics400_am12, "ssv2_am12": ssv2_am12, "smarthome_ends": smarthome_ends}
+"""By name, as ``foveate adapt --data DIR --recipe NAME`` takes them."""
+
+
 def in_two_phases(recipe: ClipRecipe) -> ClipRecipe:
     """The same, first with flow in the first and last block alone: the supplement's remedy where training does not converge (Hiera)."""
     return replace(recipe, name=f"{recipe.name}_two_phases", first_phase=replace(recipe.method, placement="ends"))
+
+
+def shortened(recipe: ClipRecipe, steps: int) -> ClipRecipe:
+    """The same in so many steps: warm-up takes the share of them that it had."""
+    training = recipe.training
+    warmup = max(1, training.lr.warmup * steps // training.steps)
+    return replace(recipe, training=replace(training, steps=steps, lr=replace(training.lr, warmup=warmup)))
 
 
 def _training(videos: int, batch: int, epochs: int, seed: int) -> Training:
