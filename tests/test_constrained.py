@@ -12,9 +12,11 @@ from torch import Tensor
 
 from foveate import masks as rle
 from foveate.data import constrained
+from foveate.data.clips import Shape
 from foveate.data.constrained import boxes
 from foveate.data.draws import uniform
 from foveate.data.pairs import Crops, cropped
+from foveate.data.sampler import Sampler
 from foveate.data.sources import Source
 from foveate.data.usable import Usable
 
@@ -217,13 +219,13 @@ def test_sixty_frames_are_enough_and_fifty_nine_are_not() -> None:
     rule = Usable.paper()
     assert not rule.frames(few).any() and rule.frames(enough).all()
     assert not rule.accepts(few, np.arange(59)[:, None]).any()
-    assert rule.share([few, enough]) == 0.5
     assert Usable.paper(16).reference == 16
 
 
-def test_a_source_without_masks_is_not_constrained(caplog: pytest.LogCaptureFixture) -> None:
-    none = source([None] * 4)
-    assert not Usable().frames(none).any()
-    with caplog.at_level("INFO", "foveate"):
-        assert Usable().share([none, none, source([0.5])]) == pytest.approx(1 / 3)
-    assert "33 % of 3 sources" in caplog.text and caplog.records[0].levelname == "WARNING"
+def test_the_share_of_constrained_clips() -> None:
+    """Counted in clips as they are drawn: a source without masks has none, one usable frame is enough for all of a source's."""
+    sources = [source(shares) for shares in ([None] * 4, [None] * 5, [0.5] + [None] * 5, [0.5] * 7)]
+    assert not Usable().frames(sources[0]).any()
+    data = Sampler(sources, 2, shape=Shape(draws=2), rule=Usable())
+    assert data.share_wanted() == 0.5 and Sampler(sources, 2, shape=Shape(draws=2)).share_wanted() == 1
+    assert Sampler(sources, 2, shape=Shape(draws=2), rule=Usable(least=2)).share_wanted() == 0.25

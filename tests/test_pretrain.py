@@ -155,13 +155,15 @@ def test_whole_views_are_stored_first(study: Project) -> None:
 
 def test_a_backbone_can_be_drawn(study: Project) -> None:
     drawn = replace(TINY, start="random", backbone=VitConfig(image_size=28, patch=14, width=16, depth=1, heads=2))
-    state = pretrain.build(study, drawn).backbone().state_dict()
-    again, other = (pretrain.build(study, replace(drawn, training=replace(drawn.training, seed=seed))) for seed in (1, 2))
+    state = pretrain.build(study.folder, drawn).backbone().state_dict()
+    again, other = (
+        pretrain.build(study.folder, replace(drawn, training=replace(drawn.training, seed=seed))) for seed in (1, 2)
+    )
     assert all(torch.equal(value, again.backbone().state_dict()[name]) for name, value in state.items())
     assert not torch.equal(state["pos_embed"], other.backbone().state_dict()["pos_embed"])
     assert pretrain.artefact(study, drawn).settings["weights"] == "random"
     with pytest.raises(FoveateError, match="does not say what to draw"):
-        pretrain.build(study, replace(drawn, backbone=None))
+        pretrain.build(study.folder, replace(drawn, backbone=None))
 
 
 def test_a_stamp_outlives_fields_that_say_nothing() -> None:

@@ -145,11 +145,36 @@ def learn(
     return stage.run(project, chosen_recipe, name, video, Machine(**machine), say), failures
 
 
+def learn_folder(
+    folder: Path,
+    recipe: Name,
+    name: str,
+    footage: Path | str,
+    masks: Path | str,
+    changed: Mapping[str, Any],
+    machine: Mapping[str, Any],
+    say: Say | None,
+) -> Artefact:
+    """As ``learn``, on a folder of clips and one of masks; the run lies in ``folder``/pretrained."""
+    from foveate import pretrain as stage
+    from foveate.recipes import recipe_of
+    from foveate.train.settings import Machine
+
+    if not footage:
+        raise FoveateError("masks are given without the clips that they are of", remedy="name their folder, too (--footage)")
+    shown = Path(masks) if masks else None
+    return stage.run_folder(
+        Path(folder).absolute(), recipe_of(recipe, **changed), Path(footage), shown, name, Machine(**machine), say
+    )
+
+
 def pretrain(
     recipe: Name,
     project: Folder = ".",
     video: Sequence[str] = (),
     name: str = "",
+    footage: Path | str = "",
+    masks: Path | str = "",
     steps: int | None = None,
     batch: int | None = None,
     seed: int | None = None,
@@ -171,6 +196,9 @@ def pretrain(
         recipe: a function of ``foveate.recipes``; guided = on crops of the subjects, unguided = on whole views.
         video: default: all but those of the test split.
         name: of the run; default: the recipe's.
+        footage: in place of a project's footage a folder of clips, videos or folders of frames, for PreViTS, MoCo and RSPNet; the run is
+            kept in ``project`` all the same, which need not be one.
+        masks: beside ``footage``: a folder of mask pictures for each clip.
         steps: of the run; a shorter one is the recipe in fast motion.
         batch: pictures of a step.
         seed: of everything random.
@@ -190,13 +218,15 @@ def pretrain(
 
     from foveate.pretrain import metrics
 
-    machine = {"precision": precision, "compile": compile, "recompute": recompute, "shard": shard}
+    machine: dict[str, Any] = {"precision": precision, "compile": compile, "recompute": recompute, "shard": shard}
     boards = {"tensorboard": tensorboard, "wandb": wandb}
     changed = {"steps": steps, "batch": batch, "seed": seed, "start": start}
     read = {} if workers is None else {"workers": workers}
-    found, failures = learn(
-        opened(project), recipe, name, video, changed, {**machine, **boards, **read}, show(progress), talking(progress)
-    )
+    machine = {**machine, **boards, **read}
+    if footage or masks:
+        folder = project.folder if isinstance(project, Project) else Path(project)
+        return pd.DataFrame(metrics(learn_folder(folder, recipe, name, footage, masks, changed, machine, talking(progress))))
+    found, failures = learn(opened(project), recipe, name, video, changed, machine, show(progress), talking(progress))
     for failure in failures:
         warn(failure.error)
     return pd.DataFrame(metrics(found))

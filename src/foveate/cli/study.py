@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import tyro
 
@@ -66,6 +66,8 @@ def pretrain(
     recipe: tyro.conf.Positional[Name],
     options: Wanted = EVERYTHING,
     name: str = "",
+    footage: Path | None = None,
+    masks: Path | None = None,
     steps: int | None = None,
     batch: int | None = None,
     seed: int | None = None,
@@ -86,6 +88,8 @@ def pretrain(
             for a CPU.
         options: project and videos; default: all videos but those of the test split. Workers: threads that read.
         name: of the run, in pretrained/; default: the recipe's.
+        footage: in place of a project's footage a folder of clips, videos or folders of frames, for PreViTS, MoCo and RSPNet.
+        masks: beside --footage: a folder of mask pictures for each clip.
         steps: of the run; a shorter one is the recipe in fast motion.
         batch: pictures of a step.
         seed: of everything random.
@@ -98,22 +102,30 @@ def pretrain(
         wandb: also send to this project of Weights & Biases.
     """
     from foveate import console
+    from foveate.jobs import Failure
     from foveate.pretrain import metrics
     from foveate.project import Project
-    from foveate.verbs import learn
+    from foveate.verbs import learn, learn_folder
 
-    machine = {"precision": precision, "compile": compile, "recompute": recompute, "shard": shard}
+    machine: dict[str, Any] = {"precision": precision, "compile": compile, "recompute": recompute, "shard": shard}
     boards = {"tensorboard": tensorboard, "wandb": wandb}
     changed = {"steps": steps, "batch": batch, "seed": seed, "start": start}
     workers = {} if options.workers is None else {"workers": options.workers}
-    project = Project.load(options.project)
-    found, failures = learn(
-        project, recipe, name, options.video, changed, {**machine, **boards, **workers}, console.show, console.line
-    )
+    machine = {**machine, **boards, **workers}
+    failures: list[Failure] = []
+    if footage or masks:
+        found = learn_folder(options.project, recipe, name, footage or "", masks or "", changed, machine, console.line)
+    else:
+        project = Project.load(options.project)
+        found, failures = learn(project, recipe, name, options.video, changed, machine, console.show, console.line)
     console.problems(failures, options.debug)
     if options.json:
         print_json(metrics(found))
     elif os.environ.get("RANK", "0") == "0":  # one of torchrun's processes is enough
+        if "constrained" in found.facts():
+            console.err.print(
+                f"{100 * found.facts()['constrained']:.0f} % of the clips were constrained by their subject", markup=False
+            )
         console.out.print(str(found.path("checkpoints")), markup=False)
     return int(bool(failures))
 

@@ -1,4 +1,4 @@
-"""Whole pictures with the mask of a subject beside them: a project's views and tracks, or folders of pictures and of masks.
+"""Whole pictures with the mask of a subject beside them: a project's views and tracks, or a folder of clips and one of masks.
 
 Contrast that looks at subjects needs what surrounds them, too; so an item is one subject in its whole view.
 """
@@ -18,10 +18,15 @@ from numpy.typing import NDArray
 from foveate import masks as rle_masks
 from foveate import timeline, track
 from foveate.data.sources import PICTURES, Source, folder_source, view_sources
+from foveate.data.views import stored_size
+from foveate.init import SUFFIXES
 from foveate.masks import Mask
 from foveate.project import Project, Video
 from foveate.schema import FoveateError
+from foveate.settings import View
+from foveate.video import Timeline, read_frames, read_timeline
 
+VIDEOS = tuple(sorted(SUFFIXES))
 _log = logging.getLogger("foveate")
 _ALIKE = 0.02  # how much the shape of a mask may differ from that of its picture
 
@@ -64,57 +69,112 @@ def _resized(run: bytes, size: tuple[int, int], stored: tuple[int, int]) -> byte
     return run if size == stored else rle_masks.encode(rle_masks.resample(rle_masks.decode(run, *size), *stored))
 
 
-def folder_sources(pictures: Path, masks: Path, every: float = 1 / 24, short_side: int = 288) -> list[Source]:
-    """Folders of frames, one for each clip, with folders of mask pictures of the same names beside them, as DAVIS has them.
+def folder_sources(
+    footage: Path, masks: Path | None = None, every: float = 1 / 24, short_side: int = 288, together: int = 1
+) -> list[Source]:
+    """A folder of many short clips, videos or folders of frames, with a folder of mask pictures for each beside them.
 
-    A mask belongs to the frame whose file has its stem; what is not black is subject. One of another size than its frame, but of the same
-    shape, is made as large; frames without a mask are frames without a subject, and it is said how many.
+    Masks lie in ``masks/<clip>/*.png``, what is not black is subject. Of a clip that is a folder of frames a mask belongs to the frame
+    whose file has its stem, as DAVIS has them; of a video its name is the number of the frame, from 1, as PreViTS's code has them. A mask
+    of another size than its frame, but of the same shape, is made as large; frames without a mask are frames without a subject, and it is
+    said how many. A clip that cannot be read is left out, and named.
 
     Args:
-        pictures: holds one folder of frames for each clip.
-        masks: holds folders of the same names.
-        every: seconds from one frame to the next.
-        short_side: of the frames, see ``folder_source``.
+        footage: holds the clips.
+        masks: holds folders of their names; None: nobody is anywhere.
+        every: seconds from one picture of a folder to the next; videos know their own times.
+        short_side: of the pictures, see ``folder_source``.
+        together: frames of a video best read at once.
 
     Raises:
-        FoveateError: no clip has masks, or a mask cannot be read or is of another shape than its frame.
+        FoveateError: no clip can be read, none has masks, or a mask cannot be read or is of another shape than its frame.
     """
+    if not footage.is_dir():
+        raise FoveateError("no such folder", file=footage, remedy="name a folder of videos, or of folders of frames")
     found, without, frames = [], 0, 0
-    for folder in sorted(path for path in pictures.iterdir() if path.is_dir()) if pictures.is_dir() else ():
-        if not (masks / folder.name).is_dir():
+    for path in sorted(footage.iterdir()):
+        if not path.is_dir() and path.suffix.lower() not in VIDEOS:
             continue
-        source = folder_source(folder, short_side)
-        names = [path.stem for path in sorted(folder.rglob("*")) if path.suffix.lower() in PICTURES and path.is_file()]
-        files = {path.stem: path for path in (masks / folder.name).glob("*.png")}
-        height, width = source.read(0, 1)[0].shape[:2]
-        size = height, width
-        runs = [None if name not in files else rle_masks.encode(read_mask(files[name], size)) for name in names]
-        without, frames = without + runs.count(None), frames + len(runs)
-        count = len(source)
-        found.append(
-            replace(
-                source,
-                name=folder.name,
-                video=folder.name,
-                subject=folder.name,
-                size=size,
-                frame=np.arange(count),
-                time=(np.arange(count) * every).astype(np.float64),
-                rles=pa.array(runs, pa.binary()),
-                read=partial(_same_size, source, size),
-            )
-        )
+        try:
+            source, names = _frames(path, every, short_side) if path.is_dir() else _video(path, short_side, together)
+        except FoveateError as error:
+            _log.warning("left out: %s", error)
+            continue
+        if masks is not None:
+            files = _files(masks / source.name, by_number=not path.is_dir())
+            runs = [None if name not in files else rle_masks.encode(read_mask(files[name], source.size)) for name in names]
+            without, frames = without + runs.count(None), frames + len(runs)
+            source = replace(source, rles=pa.array(runs, pa.binary()))
+        found.append(source)
     if not found:
         raise FoveateError(
-            f"no folder in {pictures} has one of its name in {masks}",
+            "there is no clip in this folder", file=footage, remedy=f"videos ({' '.join(VIDEOS)}), or folders of frames"
+        )
+    if masks is not None and without == frames:
+        raise FoveateError(
+            f"no clip in {footage} has masks in {masks}",
             file=masks,
-            remedy="put the frames of each clip into a folder, and its masks into one of the same name",
+            remedy="masks of a clip lie in a folder of its name: 00001.png for a video's first frame, a frame's own name in folders",
         )
     if without:
         _log.warning(
             "%d of %d frames in %s have no mask; clips that begin with one are not constrained", without, frames, masks
         )
     return found
+
+
+def _files(folder: Path, by_number: bool) -> dict[str, Path]:
+    """Mask files of a clip by what tells their frame: a number without leading zeros, or a stem."""
+    found = {path.stem: path for path in folder.glob("*.png")}
+    return {stem.lstrip("0"): path for stem, path in found.items()} if by_number else found
+
+
+def _frames(folder: Path, every: float, short_side: int) -> tuple[Source, list[str]]:
+    """A folder of frames, and their stems."""
+    source = folder_source(folder, short_side)
+    names = [path.stem for path in sorted(folder.rglob("*")) if path.suffix.lower() in PICTURES and path.is_file()]
+    height, width = source.read(0, 1)[0].shape[:2]
+    size, count = (height, width), len(source)
+    return (
+        replace(
+            source,
+            name=folder.name,
+            video=folder.name,
+            subject=folder.name,
+            size=size,
+            frame=np.arange(count),
+            time=(np.arange(count) * every).astype(np.float64),
+            read=partial(_same_size, source, size),
+        ),
+        names,
+    )
+
+
+def _video(path: Path, short_side: int, together: int) -> tuple[Source, list[str]]:
+    """A video, read where it lies, and the numbers of its frames from 1."""
+    clock = read_timeline(path)
+    width, height = stored_size(View(x=0, y=0, w=clock.width, h=clock.height), short_side)
+    count = len(clock) if clock.damaged_after is None else int(np.searchsorted(clock.time, clock.damaged_after))
+    if not count:
+        raise FoveateError("none of its pictures can be read", file=path, remedy="fetch the file again")
+    return (
+        Source(
+            name=path.stem,
+            video=path.stem,
+            subject=path.stem,
+            size=(height, width),
+            frame=np.arange(count),
+            time=clock.time[:count].astype(np.float64),
+            valid=np.tile(np.array([0, 0, 1, 1], np.float32), (count, 1)),
+            read=partial(_read_video, path, clock, (width, height)),
+            together=together,
+        ),
+        [str(number) for number in range(1, count + 1)],
+    )
+
+
+def _read_video(path: Path, clock: Timeline, size: tuple[int, int], start: int, count: int) -> list[NDArray[np.uint8]]:
+    return list(read_frames(path, clock, np.arange(start, start + count), size=size))
 
 
 def _same_size(source: Source, size: tuple[int, int], start: int, count: int) -> list[NDArray[np.uint8]]:

@@ -220,6 +220,11 @@ class Sampler:
                 found[here, v] = cutting.positions(source, shape, begin[np.arange(len(begin)), chosen])
         return found, wanted
 
+    def share_wanted(self, most: int = 2_000) -> float:
+        """Of the clips of the first pass those that are as the rule wants them, 0..1; of up to ``most`` items, evenly spread."""
+        items = np.unique(np.linspace(0, self.count - 1, min(most, self.count)).round().astype(np.int64))
+        return float(self.positions(0, items)[1].mean())
+
     def batches(self, step: int = 0) -> Iterator[Clips]:
         """This process's slices of the batches from ``step`` on, without end, on the CPU.
 

@@ -5,8 +5,6 @@ A clip counts if a mask is there at one of its frames, the reference, and is lar
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Sequence
 from dataclasses import dataclass
 from weakref import WeakKeyDictionary
 
@@ -16,7 +14,6 @@ from numpy.typing import NDArray
 from foveate import masks as rle_masks
 from foveate.data.sources import Source
 
-_log = logging.getLogger("foveate")
 _areas: WeakKeyDictionary[Source, NDArray[np.float64]] = WeakKeyDictionary()
 
 
@@ -49,14 +46,6 @@ class Usable:
         """bool[n] of clips i64[n, T] of frames' positions."""
         reference = positions[:, min(self.reference, positions.shape[1] - 1)]
         return self.frames(source)[reference]
-
-    def share(self, sources: Sequence[Source]) -> float:
-        """Of the sources, those that have usable frames enough, 0..1; said aloud, because below a half an experiment tells nothing of
-        the constraint."""
-        found = float(np.mean([self.frames(source).any() for source in sources])) if sources else 0.0
-        say = _log.warning if found < 0.5 else _log.info
-        say("%.0f %% of %d sources have subjects large enough to constrain clips by", 100 * found, len(sources))
-        return found
 
 
 def areas(source: Source) -> NDArray[np.float64]:

@@ -5,7 +5,6 @@ He et al., "Momentum Contrast for Unsupervised Visual Representation Learning", 
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 
 import numpy as np
@@ -89,11 +88,6 @@ class Queue(nn.Module):
         for target, new in ((entries, keys), (owners, owner)):
             target[first : first + fit].copy_(new[:fit])
             target[: len(new) - fit].copy_(new[fit:])
-
-
-def still(encoder: Encoder) -> Encoder:
-    """The key encoder at its beginning: a copy that gradients do not reach."""
-    return copy.deepcopy(encoder).requires_grad_(False)
 
 
 @torch.no_grad()

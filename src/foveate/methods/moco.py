@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from foveate import losses_contrastive as losses
 from foveate.data.pairs import Crop, Crops, cropped
-from foveate.methods import keys
+from foveate.methods import distil, keys
 from foveate.methods.moment import Group, Moment
 from foveate.models.convnets import ConvNet
 from foveate.models.heads import projector
@@ -95,7 +95,7 @@ class Moco(nn.Module):
         self.config = config
         widths = (config.hidden, config.dimension) if config.hidden else (config.dimension,)
         self.encoder = keys.Encoder(net, [projector(net.width, *widths, norm=False)], config.groups)
-        self.key_encoder = keys.still(self.encoder)
+        self.key_encoder = distil.still(self.encoder)
         self.queue = keys.Queue(config.queue, config.dimension)
         self._new: list[Tensor] = []  # keys and owners of this step, for after it
         self.train()

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from foveate import losses_contrastive as losses
 from foveate.data.draws import uniform
 from foveate.data.pairs import Crops
-from foveate.methods import keys
+from foveate.methods import distil, keys
 from foveate.methods.moco import Contrast, Pair, found, groups_of, pair_of
 from foveate.methods.moment import Group, Moment
 from foveate.models.convnets import ConvNet
@@ -82,7 +82,7 @@ class Rspnet(nn.Module):
         widths = (config.hidden, config.dimension) if config.hidden else (config.dimension,)
         heads = [projector(net.width, *widths, norm=False) for _ in range(2)]
         self.encoder = keys.Encoder(net, heads, config.groups)
-        self.key_encoder = keys.still(self.encoder)
+        self.key_encoder = distil.still(self.encoder)
         self.queue = keys.Queue(config.queue, config.dimension)
         self._new: list[Tensor] = []
         self.train()
