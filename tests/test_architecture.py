@@ -30,7 +30,7 @@ LAYERS = (
     ("groups",),
     ("report", "inspection"),
     ("run",),
-    ("console", "results"),
+    ("console", "results", "learning"),
     ("printed", "verbs", "scoring"),
     ("api",),
     ("cli",),

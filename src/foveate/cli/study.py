@@ -103,9 +103,9 @@ def pretrain(
     """
     from foveate import console
     from foveate.jobs import Failure
+    from foveate.learning import learn, learn_folder
     from foveate.pretrain import metrics
     from foveate.project import Project
-    from foveate.verbs import learn, learn_folder
 
     machine: dict[str, Any] = {"precision": precision, "compile": compile, "recompute": recompute, "shard": shard}
     boards = {"tensorboard": tensorboard, "wandb": wandb}
