@@ -69,9 +69,9 @@ SEEDS = {"linear": 3, "temporal": 3, "static": 3, "aligned": 3}  # of the others
 @dataclass(frozen=True)
 class Size:
     extent: Extent = field(default_factory=Extent)
-    epochs: int = 10
+    epochs: int = 6
     frozen_epochs: int = 60  # of a linear layer: its features are made once
-    batch: int = 16
+    batch: int = 8
 
 
 TINY = Size(Extent(4, 2), 2, 2, 4)

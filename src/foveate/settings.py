@@ -140,9 +140,8 @@ class AdaptSettings(Settings):
     kind: Literal["scaled", "parallel", "serial", "st", "aim", "none"] = (
         "scaled"  # st, aim: published ones; none: a linear layer alone
     )
-    placement: Literal["all", "ends", "middle", "none"] = (
-        "all"  # blocks, of those with adapters, that look along time and see flow
-    )
+    # Blocks, of those with adapters, that look along time and see flow. auto: the two whose flow agrees best with optical flow.
+    placement: Literal["all", "ends", "middle", "none", "auto"] = "all"
     flow: Literal["gate", "concat", "none"] = "gate"  # how flow enters
     camera: Literal["auto", "static", "moving"] = "auto"  # moving: frames are aligned first; auto: as most of the picture moves
     align: Literal["correspondence", "resample", "encoder"] = "correspondence"  # how

@@ -8,6 +8,7 @@ scored has a part in what is chosen for it; the adapters that answered for the o
 Written beside what every probe writes (``probe``; its weights there are those of the last layer):
     adapters-<k>.safetensors    adapters and last layer, k = 0 the final ones, then those of the folds (``methods.amflow_saved``)
     metrics-<k>.jsonl           loss and share of labels told rightly, over the training
+    placement.csv, .svg, .png   with placement auto: how flow of each block agrees with optical flow, and which were chosen
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,8 +31,9 @@ from foveate.data.camera import moves
 from foveate.data.draws import uniform
 from foveate.jobs import Progress, silent
 from foveate.project import Project, Video
-from foveate.settings import ProbeSettings
-from foveate.store import Artefact
+from foveate.schema import FoveateError
+from foveate.settings import CONFIG, ProbeSettings
+from foveate.store import Artefact, write_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -42,6 +44,7 @@ if TYPE_CHECKING:
     from foveate.methods.amflow import AmFlow, AmFlowConfig
 
 _ANSWERS = 64  # windows asked at once
+_LOOKED_AT = 4  # windows of each video, where blocks are chosen by optical flow
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,6 +125,8 @@ def run(
     rows = data.everything
     windows, shifts = gather(project, name, data, settings)
     config, moving = config_of(project, data.behaviours, settings, shifts)
+    if settings.adapt.placement == "auto":
+        config = replace(config, placement=placed(project, target, windows, data, config, settings))
     flipped = [how is not None and how.flip for how in tokens.changes("", settings.adapt.copies, tokens.flips(project))]
     labels = np.stack(
         [_labels(swapped(rows.truth, data.behaviours, project.config.mirror) if flip else rows.truth) for flip in flipped]
@@ -145,13 +150,17 @@ def run(
 
     trained = parameters(list(method.trained().values()))
     known = shifts[~np.isnan(shifts)]
-    facts = {"camera": config.camera, "shift": round(float(np.median(known)), 3) if len(known) else None, "trained": trained}
+    blocks = list(config.temporal_blocks(tokens.backbone(project, settings).config.depth))
+    shift = round(float(np.median(known)), 3) if len(known) else None
+    facts = {"camera": config.camera, "shift": shift, "trained": trained, "blocks": blocks}
     notes = [
         "adapters: thresholds and smoothing that score a fold are chosen on out-of-fold answers for the other training videos",
         f"most of the picture moves by {facts['shift']} pixels from frame to frame (median), so the camera is taken as {config.camera}"
         if settings.adapt.camera == "auto" and moving is not None
         else f"the camera is taken as {config.camera}",
     ]
+    if settings.adapt.placement == "auto":
+        notes.append(f"of the adapted blocks, flow agrees best with optical flow in {' and '.join(map(str, blocks))}: these see flow")
     return models, answers, {"adapters": facts}, notes
 
 
@@ -194,13 +203,46 @@ def config_of(
         adapters=adapt.kind,
         inner=adapt.inner,
         first=adapt.first,
-        placement=adapt.placement,
+        placement="all" if adapt.placement == "auto" else adapt.placement,
         camera=camera,
         align=adapt.align,
         over=adapt.over,
         use=adapt.flow,
         seed=settings.seed,
     ), moving
+
+
+def placed(
+    project: Project, target: Artefact, windows: Windows, data: Data, config: AmFlowConfig, settings: ProbeSettings
+) -> tuple[int, ...]:
+    """The two blocks, of those with adapters, whose flow agrees best with optical flow; a table and a figure of all blocks.
+
+    Looked at are the middle of ``_LOOKED_AT`` windows of each training video, without labels, by the frozen backbone.
+    """
+    from foveate.attention.flow import agreements, draw_agreement, placement
+
+    vit, found = tokens.backbone(project, settings), []
+    for number, video in enumerate(data.train):
+        mine = np.flatnonzero(windows.of == number)
+        spread = np.linspace(0, len(mine) - 1, _LOOKED_AT + 2)[1:-1].round().astype(int) if len(mine) else []
+        rows = windows.rows[mine[np.unique(spread)]]
+        seen = tokens.pictures(project, video, settings, np.unique(rows))
+        align = config.align if config.camera == "moving" else None
+        found += [agreements(vit, np.stack([seen[row] for row in one]), align) for one in rows.tolist()]
+    known = [one for one in found if one is not None]
+    if not known:
+        raise FoveateError(
+            "nothing moves in the annotated footage, so that blocks cannot be chosen by it",
+            file=project.folder / CONFIG,
+            remedy="placement: ends",
+        )
+    mean = np.mean(known, 0)
+    chosen = tuple(config.first + block for block in placement(mean[config.first :], 2))
+    rows_of = "".join(f"{block},{value:.4f},{int(block in chosen)}\n" for block, value in enumerate(mean))
+    write_text(target.path("placement.csv"), "block,agreement,chosen\n" + rows_of)
+    for kind in ("svg", "png"):
+        draw_agreement(mean, chosen, target.path(f"placement.{kind}"))
+    return chosen
 
 
 def _labels(truth: NDArray[np.int8]) -> NDArray[np.float32]:

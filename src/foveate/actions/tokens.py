@@ -168,6 +168,24 @@ def shown(
     return out.reshape(rows, times, *out.shape[1:]), moved
 
 
+def pictures(
+    project: Project, video: Video, settings: ProbeSettings, rows: NDArray[np.int64]
+) -> dict[int, NDArray[np.uint8]]:
+    """u8[S, S, 3] of some rows of a video, by their number among the stored ones, as they are shown."""
+    import torch
+
+    wanted, found, start = set(rows.tolist()), {}, 0
+    for part in parts_of(project, video, settings.source):
+        if wanted & set(range(start, start + len(part.keys))):
+            size = settings.adapt.image_size
+            for batch in part.look(torch.device("cpu"), size, 1, _BATCH, [[None]] * len(part.keys)):
+                for row, of in zip(batch.rows.tolist(), batch.of.tolist(), strict=True):
+                    if start + row in wanted:
+                        found[start + row] = batch.images[of].permute(1, 2, 0).numpy()
+        start += len(part.keys)
+    return found
+
+
 def normalised(pictures: Tensor) -> Tensor:
     """f32[B, 3, S, S] of u8[B, 3, S, S], by ImageNet's colours."""
     import torch

@@ -3,18 +3,25 @@ flow and optical flow agree, from which the blocks that should look along time c
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from foveate.schema import FoveateError
+from foveate.store import write_aside
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from foveate.models.flow import Align
     from foveate.models.vit import Vit
+
+_MOVES = 0.5  # pixels by which some patch has to move for a pair of frames to count
+_BLUE = "#0072b2"
 
 
 def flows(vit: Vit, pictures: Tensor, align: Align | None = None) -> NDArray[np.float32]:
@@ -80,6 +87,43 @@ def agreement(flow: NDArray[np.floating], motion: NDArray[np.floating]) -> NDArr
         raise FoveateError("nothing moves in this clip", remedy="choose another one, of a camera that stands still")
     mean = flow.mean(2)
     return np.array([np.mean([spearmanr(block[t], motion[t]).statistic for t in moving]) for block in mean])
+
+
+def agreements(vit: Vit, frames: NDArray[np.uint8], align: Align | None = None) -> NDArray[np.float64] | None:
+    """``agreement`` of every block's flow with optical flow, in a clip u8[T, S, S, 3] as the backbone is shown it; None: nothing moves."""
+    import torch
+
+    from foveate.data.optical_flow import patch_motion
+    from foveate.models.folder import IMAGENET
+
+    motion = np.stack([patch_motion(one, other, vit.config.patch) for one, other in pairwise(frames)])
+    if not (motion.max(1) > _MOVES).any():
+        return None
+    mean, std = (torch.tensor(values).view(3, 1, 1) for values in IMAGENET)
+    shown = (torch.from_numpy(frames).permute(0, 3, 1, 2) / 255 - mean) / std
+    return agreement(flows(vit, shown, align), np.where(motion.max(1, keepdims=True) > _MOVES, motion, 0))
+
+
+def draw_agreement(agreements: NDArray[np.floating], chosen: Sequence[int], path: Path) -> None:
+    """Bars of every block's agreement, those chosen filled; the ending of ``path`` says how (.svg, .png). Same input, same bytes."""
+    import matplotlib
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    blocks = np.arange(len(agreements))
+    with matplotlib.rc_context({"svg.hashsalt": "foveate", "svg.fonttype": "path", "font.size": 8}):
+        figure = Figure(figsize=(4.2, 2.1), layout="constrained")
+        FigureCanvasAgg(figure)
+        axes = figure.add_subplot()
+        faces = [_BLUE if block in chosen else "white" for block in blocks]
+        axes.bar(blocks, agreements, color=faces, edgecolor=_BLUE)
+        axes.axhline(0, color="black", linewidth=0.6)
+        axes.set(xticks=blocks, xlabel="block", ylabel="Spearman correlation")
+        axes.set_title("flow of attention against optical flow; filled: chosen", fontsize=8)
+        axes.spines[["top", "right"]].set_visible(False)
+        undated = {"Date": None, "Creator": None} if path.suffix == ".svg" else {"Software": None}
+        with write_aside(path) as aside:
+            figure.savefig(aside, format=path.suffix[1:], dpi=200, metadata=undated)
 
 
 def placement(agreements: NDArray[np.floating], number: int) -> tuple[int, ...]:
