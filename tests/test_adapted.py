@@ -160,9 +160,39 @@ def test_an_interrupted_training_ends_with_the_same_bytes(
     outcome = run.run(study, "probe", workers=1, probe="adapted")
     assert not outcome.ok and once == [2]
     assert probe.artefact(study, "adapted").path("adapters-0.safetensors").is_file()
-    assert run.run(study, "compare", workers=1, probe="adapted").ok
-    one, two = ({name: sha for name, sha in contents(one.folder).items() if "adapted" in name} for one in (done, study))
+    assert run.run(study, "probe", workers=1, probe="adapted").ok
+    one, two = (
+        {name: sha for name, sha in contents(one.folder).items() if name.startswith(("probes/", "embeddings/"))}
+        for one in (done, study)
+    )
     assert one == two and len(one) > 10
+
+
+def test_blocks_are_chosen_by_optical_flow(done: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = probe.settings_of(done, "adapted")
+    settings = settings.model_copy(update={"adapt": settings.adapt.model_copy(update={"placement": "auto", "first": 1})})
+    data = training.load(done, settings)
+    windows, shifts = adapted.gather(done, "adapted", data, probe.settings_of(done, "adapted"))
+    config, _ = adapted.config_of(done, data.behaviours, settings, shifts)
+    target = replace(probe.artefact(done, "adapted"), folder=tmp_path)
+    with pytest.raises(FoveateError, match="nothing moves"):  # the animals are in the middle of their crops
+        adapted.placed(done, target, windows, data, config, settings)
+    monkeypatch.setattr("foveate.attention.flow._MOVES", 0.0)
+    chosen = adapted.placed(done, target, windows, data, config, settings)
+    lines = [line.split(",") for line in (tmp_path / "placement.csv").read_text().splitlines()]
+    assert lines[0] == ["block", "agreement", "chosen"] and len(lines) == 5
+    values = np.array([float(line[1]) for line in lines[1:]])
+    assert chosen == tuple(sorted(1 + np.argsort(-values[1:], kind="stable")[:2]))
+    assert [int(line[0]) for line in lines[1:] if line[2] == "1"] == list(chosen)
+    assert (tmp_path / "placement.svg").stat().st_size > 1000 and (tmp_path / "placement.png").stat().st_size > 1000
+    # A row's picture is the one that its tokens are of.
+    video, row = data.train[0], np.array([5, 25])
+    shown = tokens.pictures(done, video, settings, row)
+    vit, stored = tokens.backbone(done, settings), tokens.load(done, video, "adapted")
+    for number in row.tolist():
+        picture = tokens.normalised(torch.from_numpy(shown[number]).permute(2, 0, 1)[None])
+        expected = torch.from_numpy(stored.take(np.array([number]), np.array([0]))).float()
+        torch.testing.assert_close(vit.until(picture, 2), expected, atol=5e-3, rtol=5e-3)
 
 
 def test_the_camera_can_be_said(study: Project) -> None:

@@ -15,7 +15,9 @@ from foveate.models.vit import Vit, VitConfig
 
 torch.set_num_threads(1)
 RNG = np.random.default_rng(0)
-WHOLE = np.asarray(Image.fromarray(RNG.integers(0, 256, (40, 40)).astype(np.uint8)).resize((200, 200), Image.Resampling.BICUBIC))
+WHOLE = np.asarray(
+    Image.fromarray(RNG.integers(0, 256, (40, 40)).astype(np.uint8)).resize((200, 200), Image.Resampling.BICUBIC)
+)
 
 
 def window(right: int = 0, down: int = 0) -> np.ndarray:
@@ -42,7 +44,9 @@ def test_what_moves_by_itself_is_told_from_the_camera() -> None:
     one, other = window(), window(3)
     one[42:70, 28:56] = other[42:70, 34:62] = 255 - WHOLE[:28, 150:178]  # 3 px beyond the camera's 3
     found = patch_motion(one, other, 14).reshape(8, 8)
-    assert found[3:5, 2:4].min() > 2 and np.delete(np.delete(found, slice(2, 6), 0), slice(1, 6), 1).max() < 0.5  # edges least sure
+    assert (
+        found[3:5, 2:4].min() > 2 and np.delete(np.delete(found, slice(2, 6), 0), slice(1, 6), 1).max() < 0.5
+    )  # edges least sure
 
 
 def test_blocks_are_asked_whether_they_agree_with_it(tmp_path: Path) -> None:

@@ -160,7 +160,9 @@ def run(
         else f"the camera is taken as {config.camera}",
     ]
     if settings.adapt.placement == "auto":
-        notes.append(f"of the adapted blocks, flow agrees best with optical flow in {' and '.join(map(str, blocks))}: these see flow")
+        notes.append(
+            f"of the adapted blocks, flow agrees best with optical flow in {' and '.join(map(str, blocks))}: these see flow"
+        )
     return models, answers, {"adapters": facts}, notes
 
 
@@ -217,15 +219,15 @@ def placed(
 ) -> tuple[int, ...]:
     """The two blocks, of those with adapters, whose flow agrees best with optical flow; a table and a figure of all blocks.
 
-    Looked at are the middle of ``_LOOKED_AT`` windows of each training video, without labels, by the frozen backbone.
+    The frozen backbone looks at ``_LOOKED_AT`` windows of each training video, evenly spread; labels play no part.
     """
     from foveate.attention.flow import agreements, draw_agreement, placement
 
     vit, found = tokens.backbone(project, settings), []
     for number, video in enumerate(data.train):
         mine = np.flatnonzero(windows.of == number)
-        spread = np.linspace(0, len(mine) - 1, _LOOKED_AT + 2)[1:-1].round().astype(int) if len(mine) else []
-        rows = windows.rows[mine[np.unique(spread)]]
+        spread = np.linspace(0, len(mine), _LOOKED_AT, endpoint=False).astype(np.int64)
+        rows = windows.rows[mine[np.unique(spread[spread < len(mine)])]]
         seen = tokens.pictures(project, video, settings, np.unique(rows))
         align = config.align if config.camera == "moving" else None
         found += [agreements(vit, np.stack([seen[row] for row in one]), align) for one in rows.tolist()]

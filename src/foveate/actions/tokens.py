@@ -168,9 +168,7 @@ def shown(
     return out.reshape(rows, times, *out.shape[1:]), moved
 
 
-def pictures(
-    project: Project, video: Video, settings: ProbeSettings, rows: NDArray[np.int64]
-) -> dict[int, NDArray[np.uint8]]:
+def pictures(project: Project, video: Video, settings: ProbeSettings, rows: NDArray[np.int64]) -> dict[int, NDArray[np.uint8]]:
     """u8[S, S, 3] of some rows of a video, by their number among the stored ones, as they are shown."""
     import torch
 

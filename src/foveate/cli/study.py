@@ -210,7 +210,7 @@ def adapt(
     options: Wanted = EVERYTHING,
     camera: Literal["auto", "static", "moving"] | None = None,
     data: Path | None = None,
-    recipe: Literal["kinetics400_am12", "ssv2_am12", "smarthome_ends"] = "kinetics400_am12",
+    recipe: Literal["kinetics400_am12", "kinetics400_am16", "ssv2_am12", "smarthome_ends"] = "kinetics400_am12",
     out: Path = Path("adapted"),
     start: str | None = None,
     batch: int | None = None,
@@ -261,7 +261,7 @@ def adapt(
 def _adapt_clips(
     options: Options,
     data: Path,
-    recipe: Literal["kinetics400_am12", "ssv2_am12", "smarthome_ends"],
+    recipe: Literal["kinetics400_am12", "kinetics400_am16", "ssv2_am12", "smarthome_ends"],
     out: Path,
     changed: dict[str, str | int | None],
     two_phases: bool,

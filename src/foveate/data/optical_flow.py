@@ -1,7 +1,7 @@
 """Optical flow: where what is seen at each pixel of one picture is seen in another one.
 
-Dense Lucas and Kanade (1981), from coarse to fine (Bouguet 2000): around every pixel the shift that explains best, by least squares, how the
-picture has changed there. Good for a few pixels where there is texture; no match for learned flow, and it needs no weights.
+Dense Lucas and Kanade (1981), from coarse to fine (Bouguet 2000): around every pixel the shift that explains best, by least squares, how
+the picture has changed there. Good for a few pixels where there is texture; no match for learned flow, and it needs no weights.
 """
 
 from __future__ import annotations
@@ -93,8 +93,9 @@ def _correction(before: Tensor, moved: Tensor) -> Tensor:
     change = moved - before
     products = torch.cat((gx * gx, gx * gy, gy * gy, gx * change, gy * change), 1)
     around = functional.avg_pool2d(products, _WINDOW, 1, _WINDOW // 2, count_include_pad=False)
-    xx, xy, yy, xt, yt = around.split(1, 1)
+    xx, xy, yy, xt, yt = around.unsqueeze(2).unbind(1)
     xx, yy = xx + _FLAT**2, yy + _FLAT**2
     determinant = xx * yy - xy * xy
     shift = torch.cat((xy * yt - yy * xt, xy * xt - xx * yt), 1) / determinant
-    return shift / shift.norm(dim=1, keepdim=True).clamp(min=1)
+    limited: Tensor = shift / shift.norm(dim=1, keepdim=True).clamp(min=1)
+    return limited

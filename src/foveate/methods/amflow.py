@@ -30,10 +30,13 @@ from foveate.data.clips import Clips
 from foveate.methods.moment import Group, Moment
 from foveate.models.adapters import Adapter, Over, SpatioTemporal, TemporalAdapter, TemporalAttention, Use
 from foveate.models.flow import Align, AttentionFlow, Last, aligner
+from foveate.models.hiera import Hiera
 from foveate.models.vit import Vit
 from foveate.models.vit_blocks import Block
 from foveate.schema import FoveateError
 
+Backbone: TypeAlias = Vit | Hiera
+"""Of a Hiera, blocks are those of its stage of global attention, numbered from 0 (``models.hiera``)."""
 Style: TypeAlias = Literal["scaled", "parallel", "serial", "st", "aim", "none"]
 Placement: TypeAlias = Literal["all", "ends", "middle", "none"] | tuple[int, ...]
 
@@ -120,7 +123,7 @@ class AmFlow(nn.Module):
 
     whole_batch = ""
 
-    def __init__(self, vit: Vit, config: AmFlowConfig) -> None:
+    def __init__(self, vit: Backbone, config: AmFlowConfig) -> None:
         super().__init__()
         if config.size % vit.config.patch:
             raise FoveateError(
@@ -135,7 +138,7 @@ class AmFlow(nn.Module):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
             place(vit, config)
-            width = vit.config.width * (2 if config.pool == "both" else config.frames if config.pool == "window" else 1)
+            width = vit.out * (2 if config.pool == "both" else config.frames if config.pool == "window" else 1)
             self.head = nn.Linear(width, config.classes)
         nn.init.trunc_normal_(self.head.weight, std=0.01, generator=torch.Generator().manual_seed(config.seed))
         nn.init.zeros_(self.head.bias)
@@ -147,7 +150,7 @@ class AmFlow(nn.Module):
         self.vit.train(False)
         return self
 
-    def backbone(self) -> Vit:
+    def backbone(self) -> Backbone:
         """The backbone with its adapters."""
         return self.vit
 
@@ -268,9 +271,9 @@ class AmFlow(nn.Module):
                     value.copy_(theirs[name])
 
 
-def place(vit: Vit, config: AmFlowConfig) -> None:
+def place(vit: Backbone, config: AmFlowConfig) -> None:
     """Put adapters into the blocks of ``vit`` from ``config.first`` on."""
-    width, heads, before = vit.config.width, vit.config.heads, 1 + vit.config.registers
+    width, heads, before = vit.config.width, vit.config.heads, vit.leading
     looking = config.temporal_blocks(vit.config.depth)
     for number, block in enumerate(vit.blocks):
         assert isinstance(block, Block)
@@ -324,7 +327,7 @@ def clip_loss(logits: Tensor, labels: Tensor, exclusive: bool, smoothing: float 
     return (each * known).sum() / count, (told.sum() / count).detach()
 
 
-def backbone_hash(vit: Vit) -> str:
+def backbone_hash(vit: Backbone) -> str:
     """SHA-256 over names, shapes and float32 values of a backbone, without its adapters."""
     digest = hashlib.sha256()
     state = {name: value for name, value in vit.state_dict().items() if not adapted(name)}

@@ -11,8 +11,7 @@ from foveate.schema import FoveateError
 from foveate.store import canonical_json, damaged, write_aside
 
 if TYPE_CHECKING:
-    from foveate.methods.amflow import AmFlow
-    from foveate.models.vit import Vit
+    from foveate.methods.amflow import AmFlow, Backbone
 
 
 def save_adapters(path: Path, method: AmFlow, about: dict[str, Any] | None = None) -> None:
@@ -33,7 +32,7 @@ def save_adapters(path: Path, method: AmFlow, about: dict[str, Any] | None = Non
         aside.write_bytes(save(tensors, metadata={"foveate": canonical_json(said)}))
 
 
-def load_adapters(path: Path, vit: Vit) -> tuple[AmFlow, dict[str, Any]]:
+def load_adapters(path: Path, vit: Backbone) -> tuple[AmFlow, dict[str, Any]]:
     """Adapters in the backbone they were learned for, in eval mode, and what was kept with them.
 
     Raises:

@@ -45,6 +45,16 @@ class Vit(nn.Module):
         self.norm = nn.LayerNorm(config.width, eps=config.eps)
         self._draw()
 
+    @property
+    def leading(self) -> int:
+        """Tokens before the patches."""
+        return 1 + self.config.registers
+
+    @property
+    def out(self) -> int:
+        """Width of what comes out."""
+        return self.config.width
+
     def _draw(self) -> None:
         nn.init.trunc_normal_(self.pos_embed, std=0.02)
         nn.init.normal_(self.cls_token, std=1e-6)
