@@ -86,7 +86,10 @@ def agreement(flow: NDArray[np.floating], motion: NDArray[np.floating]) -> NDArr
     if not moving:
         raise FoveateError("nothing moves in this clip", remedy="choose another one, of a camera that stands still")
     mean = flow.mean(2)
-    return np.array([np.mean([spearmanr(block[t], motion[t]).statistic for t in moving]) for block in mean])
+    # Flow that is the same everywhere tells nothing.
+    return np.array(
+        [np.mean([spearmanr(block[t], motion[t]).statistic if np.ptp(block[t]) > 0 else 0.0 for t in moving]) for block in mean]
+    )
 
 
 def agreements(vit: Vit, frames: NDArray[np.uint8], align: Align | None = None) -> NDArray[np.float64] | None:
