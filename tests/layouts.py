@@ -57,7 +57,7 @@ def voc(folder: Path, count: int, side: int = 112) -> Path:
             f"<ymin>{top + 1}</ymin><xmax>{right}</xmax><ymax>{low}</ymax></bndbox><part><name>x</name><bndbox><xmin>1</xmin><ymin>1</ymin>"
             "<xmax>2</xmax><ymax>2</ymax></bndbox></part></object></annotation>"
         )
-    for which in ("Main/trainval", "Segmentation/val"):
+    for which in ("Main/trainval", "Segmentation/train", "Segmentation/val"):
         (folder / "ImageSets" / f"{which}.txt").write_text("\n".join(names) + "\n")
     return folder
 
@@ -87,4 +87,125 @@ def got10k(folder: Path, videos: int, frames: int, side: int = 112) -> Path:
         (here / "groundtruth.txt").write_text("\n".join(boxes) + "\n")
         (here / "cover.label").write_text("\n".join(["8"] * (frames - 1) + ["0"]) + "\n")
         (here / "meta_info.ini").write_text(f"[METAINFO]\nobject_class: {SHAPES[n % 3]}\nresolution: ({side}, {side})\n")
+    return folder
+
+
+def ade(folder: Path, train: int, val: int, side: int = 112) -> Path:
+    """ADE20k: ground is class 4, shapes are 1 to 3, and a stripe at the top is nothing that counts."""
+    for split, count, first in (("training", train, 0), ("validation", val, 10_000)):
+        for name in ("images", "annotations"):
+            (folder / name / split).mkdir(parents=True)
+        for n in range(count):
+            picture, mask = shape(SHAPES[n % 3], first + n, side)
+            truth = np.where(np.asarray(mask) > 0, 1 + n % 3, 4).astype(np.uint8)
+            truth[:4] = 0
+            picture.save(folder / "images" / split / f"ADE_{split}_{n:08d}.jpg", quality=95)
+            Image.fromarray(truth).save(folder / "annotations" / split / f"ADE_{split}_{n:08d}.png")
+    return folder
+
+
+def davis(folder: Path, videos: int, frames: int, side: int = 112) -> Path:
+    """DAVIS 2017: two shapes that walk past each other over ground that stays, in light that changes."""
+    for n in range(videos):
+        for kind in ("JPEGImages", "Annotations"):
+            (folder / kind / "480p" / f"walk_{n}").mkdir(parents=True)
+        rng = np.random.default_rng(n)
+        ground = Image.fromarray(rng.integers(60, 196, (7, 7, 3)).astype(np.uint8)).resize(
+            (side, side), Image.Resampling.BICUBIC
+        )
+        things = []
+        for k in range(2):
+            picture, mask = shape(SHAPES[(n + k) % 3], 10 * n + k, side)
+            box = mask.getbbox() or (0, 0, side, side)
+            things.append((picture.crop(box), mask.crop(box)))
+        for t in range(frames):
+            seen, truth = ground.copy(), Image.new("L", (side, side))
+            for k, (thing, outline) in enumerate(things):
+                last = side - thing.width - 2
+                x = round(2 + (last - 2) * (t if k else frames - 1 - t) / (frames - 1))
+                y = 2 + k * (side - thing.height - 4)
+                seen.paste(thing, (x, y), outline)
+                truth.paste(k + 1, (x, y), outline)
+            light = seen.point([min(255, round(v * (1 + 0.25 * np.sin(t)))) for v in range(256)] * 3)
+            light.save(folder / "JPEGImages" / "480p" / f"walk_{n}" / f"{t:05d}.jpg", quality=95)
+            labels = Image.fromarray(np.asarray(truth))
+            labels.putpalette([0, 0, 0, 200, 0, 0, 0, 200, 0])
+            labels.save(folder / "Annotations" / "480p" / f"walk_{n}" / f"{t:05d}.png")
+    return folder
+
+
+def cifar10(folder: Path, each: int, test: int) -> Path:
+    """CIFAR-10's binary version with three classes: five files of ``each`` pictures, and one of ``test``."""
+    folder.mkdir(parents=True)
+    (folder / "batches.meta.txt").write_text("\n".join(SHAPES) + "\n\n")
+    for name, count, first in (*((f"data_batch_{k}", each, 100 * k) for k in range(1, 6)), ("test_batch", test, 10_000)):
+        (folder / f"{name}.bin").write_bytes(b"".join(_record(first + n, bytes([n % 3])) for n in range(count)))
+    return folder
+
+
+def cifar100(folder: Path, train: int, test: int) -> Path:
+    """CIFAR-100's binary version: a coarse class, which says nothing here, comes first."""
+    folder.mkdir(parents=True)
+    (folder / "fine_label_names.txt").write_text("\n".join(SHAPES) + "\n")
+    for name, count, first in (("train", train, 0), ("test", test, 10_000)):
+        (folder / f"{name}.bin").write_bytes(b"".join(_record(first + n, bytes([7, n % 3])) for n in range(count)))
+    return folder
+
+
+def _record(seed: int, labels: bytes) -> bytes:
+    picture = np.asarray(shape(SHAPES[labels[-1]], seed, 32)[0])
+    return labels + picture.transpose(2, 0, 1).tobytes()
+
+
+def flowers(folder: Path, count: int) -> Path:
+    """Flowers-102: the last third of the pictures is tested on."""
+    from scipy.io import savemat
+
+    (folder / "jpg").mkdir(parents=True)
+    for n in range(count):
+        shape(SHAPES[n % 3], n, 40)[0].save(folder / "jpg" / f"image_{n + 1:05d}.jpg")
+    ids = 1 + np.arange(count)
+    savemat(folder / "imagelabels.mat", {"labels": (1 + (ids - 1) % 3)[None]})
+    third = count // 3
+    savemat(
+        folder / "setid.mat",
+        {"trnid": ids[None, :third], "valid": ids[None, third : 2 * third], "tstid": ids[None, 2 * third :]},
+    )
+    return folder
+
+
+def cars(folder: Path, train: int, test: int) -> Path:
+    """Cars-196, with the labels of the test pictures beside it."""
+    from scipy.io import savemat
+
+    (folder / "devkit").mkdir(parents=True)
+    savemat(folder / "devkit" / "cars_meta.mat", {"class_names": np.array([list(SHAPES)], dtype=object)})
+    for split, count, first, path in (
+        ("train", train, 0, "devkit/cars_train_annos.mat"),
+        ("test", test, 10_000, "cars_test_annos_withlabels.mat"),
+    ):
+        (folder / f"cars_{split}").mkdir()
+        rows = np.zeros((1, count), dtype=[("bbox_x1", object), ("class", object), ("fname", object)])
+        for n in range(count):
+            shape(SHAPES[n % 3], first + n, 40)[0].save(folder / f"cars_{split}" / f"{n + 1:05d}.jpg")
+            rows[0, n] = (3, 1 + n % 3, f"{n + 1:05d}.jpg")
+        savemat(folder / path, {"annotations": rows})
+    return folder
+
+
+def inaturalist(folder: Path, train: int, val: int) -> Path:
+    """iNaturalist 2018: numbers of classes that neither begin at 0 nor follow each other."""
+    import json
+
+    kinds = [{"id": 5 + 10 * k, "name": kind} for k, kind in enumerate(SHAPES)]
+    for split, count, first in (("train", train, 0), ("val", val, 10_000)):
+        images, rows = [], []
+        for n in range(count):
+            name = f"train_val2018/{SHAPES[n % 3]}/{first + n}.jpg"
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shape(SHAPES[n % 3], first + n, 40)[0].save(folder / name)
+            images.append({"id": 900 - n, "file_name": name})
+            rows.append({"id": n, "image_id": 900 - n, "category_id": 5 + 10 * (n % 3)})
+        listed = {"images": images, "annotations": rows, "categories": kinds[::-1]}
+        (folder / f"{split}2018.json").write_text(json.dumps(listed))
     return folder

@@ -75,6 +75,8 @@ def test_the_published_runs() -> None:
     assert [training.decay.at(step, training.steps) for step in (0, training.steps)] == pytest.approx([0.04, 0.4])
     assert vit == VitConfig(image_size=224, patch=16, layer_scale=None, drop_path=0.1, positions="offset")
     assert recipe.method.last_layer_frozen == 1560 and recipe.start == "random"
+    printed = family.dora_vits16(preset="paper").training
+    assert (printed.optimiser, printed.lr.peak, printed.lr.end) == ("lars", 5e-4, 1e-6) and training.optimiser == "adamw"
     paper, release = (family.dora_vits16(preset=preset).method for preset in ("paper", "release"))
     assert (paper.edge, paper.combine, paper.mass, paper.views.larges) == ("soft", "sum", "picture", 2)  # type: ignore[attr-defined]
     assert (release.edge, release.carries, release.views.larges) == ("binary", True, 1)  # type: ignore[attr-defined]

@@ -260,6 +260,39 @@ def test_a_run_is_sgd_by_hand(tmp_path: Path) -> None:
         assert torch.allclose(tensor, weights(looped)[name], atol=1e-6), name
 
 
+def test_a_run_is_lars_by_hand(tmp_path: Path) -> None:
+    """DINO's listing of LARS, line by line: matrices alone are decayed, and scaled to a thousandth of their norm."""
+    training = replace(TRAINING, steps=5, keep=(), clip=None, optimiser="lars", momentum=0.8)
+    looped = run(tmp_path / "once", training)
+    method, pictures = Toy(), Pictures().batches()
+    groups = method.param_groups()
+    mu = {id(p): torch.zeros_like(p) for g in groups for p in g.params}
+    for step in range(5):
+        at = Moment(step, 5, 4, 5, 8)
+        torch.manual_seed(int(np.random.SeedSequence((5, step, 0)).generate_state(1, np.uint64)[0] >> 1))
+        method.step(next(pictures), at)[0].backward()
+        lr, decay = training.lr.at(step, 5), training.decay.at(step, 5)
+        with torch.no_grad():
+            for group in groups:
+                for param in group.params:
+                    assert param.grad is not None
+                    change = param.grad.clone()
+                    if param.ndim != 1:
+                        change = change + group.decay * decay * param
+                        change = change * (0.001 * torch.linalg.norm(param) / torch.linalg.norm(change))
+                    mu[id(param)] = 0.8 * mu[id(param)] + change
+                    param.sub_((0.0 if step < group.frozen else group.lr * lr) * mu[id(param)])
+                    param.grad = None
+        method.after_step(at)
+    for name, tensor in weights(method).items():
+        assert torch.allclose(tensor, weights(looped)[name], atol=1e-7), name
+    still = torch.nn.Parameter(torch.zeros(2, 2))
+    optimise = optimiser.Lars([{"params": [still], "lr": 0.1}], 0.9)
+    still.grad = torch.ones(2, 2)
+    optimise.step()
+    assert torch.equal(still, torch.full((2, 2), -0.1))  # what has no norm takes the gradient as it is
+
+
 def test_the_last_layer_rests_at_first(tmp_path: Path) -> None:
     start = Toy()
     two = run(tmp_path / "2", replace(TRAINING, steps=2, keep=(), lr=Schedule(1e-3, 1e-3)))

@@ -41,7 +41,9 @@ Target = Literal["boris-project", "boris", "elan", "nwb", "csv"]
 TrackTarget = Literal["via-tracks", "coco", "cvat", "movement", "movement-legacy", "octron"]
 """What tracks can be exported as."""
 
-Protocol = Literal["davis", "knn", "linear", "discovery", "got10k", "backgrounds"]
+Protocol = Literal[
+    "davis", "davis-propagation", "knn", "linear", "finetune", "discovery", "segmentation", "got10k", "backgrounds"
+]
 """What `evaluate` scores."""
 
 

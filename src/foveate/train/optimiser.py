@@ -1,4 +1,4 @@
-"""AdamW or SGD, one group of parameters for each pair of multipliers, gradients clipped part by part."""
+"""AdamW, SGD or LARS, one group of parameters for each pair of multipliers, gradients clipped part by part."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from foveate.train.settings import Training
 
 
 def made(groups: list[Group], training: Training) -> torch.optim.Optimizer:
-    """AdamW or SGD with momentum, as the settings say, over all groups; those with the same multipliers share one, because each costs
-    launches of its own."""
+    """AdamW, SGD with momentum, or LARS, as the settings say, over all groups; those with the same multipliers share one, because each
+    costs launches of its own."""
     shared: dict[tuple[float, float, int], list[nn.Parameter]] = {}
     for group in groups:
         shared.setdefault((group.lr, group.decay, group.frozen), []).extend(group.params)
@@ -28,7 +28,41 @@ def made(groups: list[Group], training: Training) -> torch.optim.Optimizer:
     fused = all(param.device.type == "cuda" for param in params)
     if training.optimiser == "sgd":
         return torch.optim.SGD(given, lr=0.0, momentum=training.momentum, fused=fused)
+    if training.optimiser == "lars":
+        return Lars(given, training.momentum)
     return torch.optim.AdamW(given, lr=0.0, betas=training.betas, weight_decay=0.0, fused=fused)
+
+
+class Lars(torch.optim.Optimizer):
+    """SGD with momentum whose steps are proportional to the weights they change (You et al. 2017, algorithm 1), as in DINO's code.
+
+    The gradient of a matrix, decay included, is scaled to ``trust`` times the norm of the matrix; biases and norms, which have one
+    dimension, are neither decayed nor scaled. Deviation from algorithm 1, as in that code: decay is part of the gradient whose norm is
+    taken, and momentum is of the scaled gradients, the rate being applied last.
+    """
+
+    def __init__(self, params: list[dict[str, Any]], momentum: float, trust: float = 0.001) -> None:
+        super().__init__(params, {"lr": 0.0, "weight_decay": 0.0})
+        self.momentum, self.trust = momentum, trust
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
+        """Change all parameters that have a gradient."""
+        for group in self.param_groups:
+            for param in group["params"]:
+                if param.grad is None:
+                    continue
+                change = param.grad
+                if param.ndim > 1:
+                    change = change.add(param, alpha=group["weight_decay"])
+                    size, norm = param.norm(), change.norm()
+                    known = (size > 0) & (norm > 0)
+                    change = change * torch.where(known, self.trust * size / norm, 1.0)
+                state = self.state[param]
+                if "momentum_buffer" not in state:
+                    state["momentum_buffer"] = torch.zeros_like(param)
+                state["momentum_buffer"].mul_(self.momentum).add_(change)
+                param.add_(state["momentum_buffer"], alpha=-group["lr"])
 
 
 def set_rates(optimiser: torch.optim.Optimizer, training: Training, step: int) -> tuple[float, float]:

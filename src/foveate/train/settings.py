@@ -18,9 +18,9 @@ class Training:
     lr: Schedule  # learning rate; times the multiplier of a group
     decay: Schedule  # weight decay, likewise: of AdamW apart from the gradient, of SGD part of it
     epoch: int = 400  # steps in an epoch, the unit of a method's own schedules
-    optimiser: Literal["adamw", "sgd"] = "adamw"
+    optimiser: Literal["adamw", "sgd", "lars"] = "adamw"
     betas: tuple[float, float] = (0.9, 0.999)  # of AdamW
-    momentum: float = 0.9  # of SGD
+    momentum: float = 0.9  # of SGD and LARS
     clip: float | None = 3.0  # largest norm of the gradient of each part of the method; None: any
     seed: int = 0
     keep: tuple[int, ...] = ()  # steps after which the backbone is kept as a model folder; 0: as it was before
