@@ -146,6 +146,7 @@ def shown(vit: Vit, footage: Footage, objects: bool) -> Shown:
             ways = {
                 "attention": discovery.strongest(one).reshape(rows, columns),
                 "lost": discovery.lost(key, rows, columns),
+                "centred": discovery.lost(key - key.mean(0), rows, columns),
                 "whole": np.ones((rows, columns), bool),
             }
             for way, mask in ways.items():

@@ -26,8 +26,10 @@ MEASURES = {
     "place": "which place",
     "corloc_attention": "CorLoc, attention",
     "corloc_lost": "CorLoc, LOST",
+    "corloc_centred": "CorLoc, LOST centred",
     "jaccard_attention": "Jaccard, attention",
     "jaccard_lost": "Jaccard, LOST",
+    "jaccard_centred": "Jaccard, LOST centred",
     "focus": "focus score",
 }
 
@@ -41,6 +43,10 @@ def load() -> dict[str, dict[int, Cell]]:
         cell = json.loads(path.read_text(encoding="utf-8"))
         found.setdefault(cell["cell"]["system"], {})[cell["cell"]["seed"] or 0] = cell
     return found
+
+
+def has(cells: Sequence[Cell], measure: str) -> bool:
+    return all(measure in (*cell["videos"], "behaviour") for cell in cells)
 
 
 def drawn(cells: Sequence[Cell], measure: str) -> NDArray[np.float64]:
@@ -60,7 +66,7 @@ def scores(found: dict[str, dict[int, Cell]]) -> str:
     for system in (*SYSTEMS, "imgfocus"):
         if cells := list(found.get(system, {}).values()):
             name = "img-focus" if system == "imgfocus" else f"{system} ({len(cells)})"
-            rows.append([name, *(f"{drawn(cells, measure)[0]:.3f}" for measure in MEASURES)])
+            rows.append([name, *(f"{drawn(cells, measure)[0]:.3f}" if has(cells, measure) else "" for measure in MEASURES)])
     return table(["backbone (seeds)", *MEASURES.values()], rows)
 
 
@@ -70,8 +76,11 @@ def differences(found: dict[str, dict[int, Cell]]) -> str:
     pairs = [("dora", "start"), ("dino", "start"), ("ibot", "start"), ("dora", "dino"), ("dora", "ibot")]
     for one, other in pairs:
         both = sorted(found.get(one, {}).keys() & found.get(other, {}).keys())
+        cells = [[found[system][seed] for seed in both] for system in (one, other)]
         for measure, title in MEASURES.items() if both else ():
-            values = [drawn([found[system][seed] for seed in both], measure) for system in (one, other)]
+            if not all(has(side, measure) for side in cells):
+                continue
+            values = [drawn(side, measure) for side in cells]
             gain = values[0] - values[1]
             rows.append([f"{one} − {other} ({len(both)})", title, interval(gain), verdict(gain)])
     return table(["difference (seeds)", "measure", "with 95 % interval", "verdict"], rows) if rows else ""

@@ -10,12 +10,13 @@ from PIL import Image, ImageDraw
 SHAPES = ("cross", "disc", "ring")
 
 
-def shape(kind: str, seed: int, side: int = 112, mottled: bool = True) -> tuple[Image.Image, Image.Image]:
+def shape(kind: str, seed: int, side: int = 112, large: bool = False) -> tuple[Image.Image, Image.Image]:
     """A picture of one object on mottled ground, and its mask (0 or 255)."""
     rng = np.random.default_rng(seed)
     ground = rng.integers(60, 196, (7, 7, 3)).astype(np.uint8)
     picture = Image.fromarray(ground).resize((side, side), Image.Resampling.BICUBIC)
     mask, half = Image.new("L", (side, side)), int(rng.integers(side // 5, side // 4))
+    half = round(1.4 * half) if large else half
     x, y = (int(v) for v in rng.integers(half + 2, side - half - 2, 2))
     pen, box = ImageDraw.Draw(mask), (x - half, y - half, x + half, y + half)
     if kind == "disc":
@@ -40,13 +41,13 @@ def imagenet(folder: Path, train: int, val: int, side: int = 112) -> Path:
     return folder
 
 
-def voc(folder: Path, count: int, side: int = 112) -> Path:
+def voc(folder: Path, count: int, side: int = 112, large: bool = False) -> Path:
     """VOC2012: boxes and masks, a void rim, and an annotation with all its tags."""
     for name in ("JPEGImages", "Annotations", "SegmentationClass", "ImageSets/Main", "ImageSets/Segmentation"):
         (folder / name).mkdir(parents=True)
     names = [f"2012_{n:06d}" for n in range(count)]
     for n, name in enumerate(names):
-        picture, mask = shape(SHAPES[n % 3], n, side)
+        picture, mask = shape(SHAPES[n % 3], n, side, large)
         picture.save(folder / "JPEGImages" / f"{name}.jpg", quality=95)
         left, top, right, low = mask.getbbox() or (0, 0, side, side)
         truth = np.where(np.asarray(mask) > 0, 1 + n % 3, 0).astype(np.uint8)
@@ -104,33 +105,33 @@ def ade(folder: Path, train: int, val: int, side: int = 112) -> Path:
     return folder
 
 
-def davis(folder: Path, videos: int, frames: int, side: int = 112) -> Path:
-    """DAVIS 2017: two shapes that walk past each other over ground that stays, in light that changes."""
-    for n in range(videos):
-        for kind in ("JPEGImages", "Annotations"):
-            (folder / kind / "480p" / f"walk_{n}").mkdir(parents=True)
-        rng = np.random.default_rng(n)
-        ground = Image.fromarray(rng.integers(60, 196, (7, 7, 3)).astype(np.uint8)).resize(
-            (side, side), Image.Resampling.BICUBIC
-        )
-        things = []
-        for k in range(2):
-            picture, mask = shape(SHAPES[(n + k) % 3], 10 * n + k, side)
-            box = mask.getbbox() or (0, 0, side, side)
-            things.append((picture.crop(box), mask.crop(box)))
-        for t in range(frames):
-            seen, truth = ground.copy(), Image.new("L", (side, side))
-            for k, (thing, outline) in enumerate(things):
-                last = side - thing.width - 2
-                x = round(2 + (last - 2) * (t if k else frames - 1 - t) / (frames - 1))
-                y = 2 + k * (side - thing.height - 4)
-                seen.paste(thing, (x, y), outline)
-                truth.paste(k + 1, (x, y), outline)
-            light = seen.point([min(255, round(v * (1 + 0.25 * np.sin(t)))) for v in range(256)] * 3)
-            light.save(folder / "JPEGImages" / "480p" / f"walk_{n}" / f"{t:05d}.jpg", quality=95)
-            labels = Image.fromarray(np.asarray(truth))
-            labels.putpalette([0, 0, 0, 200, 0, 0, 0, 200, 0])
-            labels.save(folder / "Annotations" / "480p" / f"walk_{n}" / f"{t:05d}.png")
+def davis(folder: Path, frames: int, every: int = 6, height: int = 270, seed: int = 2026) -> Path:
+    """DAVIS 2016: a rendered animal in its pen, ``every`` fifth of a second."""
+    from foveate.simulate.herd import Conditions, set_up_herd
+    from foveate.simulate.plan import PastureSettings, plan, scripts
+
+    settings = PastureSettings(
+        seed=seed,
+        annotated=1,
+        unannotated=0,
+        test=0,
+        seconds=10,
+        fps=5,
+        width=height * 16 // 9,
+        height=height,
+        behaviours="all",
+    )
+    video = plan(settings)[0]
+    studio, _ = set_up_herd(
+        (settings.seed, video.index), scripts(settings, video), 1, 50, settings.fps, settings.width, height, settings.difficulty,
+        Conditions(), settings.names, views=("top",),
+    )  # fmt: skip
+    for kind in ("JPEGImages", "Annotations"):
+        (folder / kind / "480p" / "walk").mkdir(parents=True)
+    for t in range(frames):
+        picture, mask = studio.take(t * every)[0]
+        Image.fromarray(picture).save(folder / "JPEGImages" / "480p" / "walk" / f"{t:05d}.jpg", quality=95)
+        Image.fromarray(mask.astype(np.uint8) * 255).save(folder / "Annotations" / "480p" / "walk" / f"{t:05d}.png")
     return folder
 
 
@@ -138,7 +139,7 @@ def cifar10(folder: Path, each: int, test: int) -> Path:
     """CIFAR-10's binary version with three classes: five files of ``each`` pictures, and one of ``test``."""
     folder.mkdir(parents=True)
     (folder / "batches.meta.txt").write_text("\n".join(SHAPES) + "\n\n")
-    for name, count, first in (*((f"data_batch_{k}", each, 100 * k) for k in range(1, 6)), ("test_batch", test, 10_000)):
+    for name, count, first in (*((f"data_batch_{k}", each, 100 * (k - 1)) for k in range(1, 6)), ("test_batch", test, 10_000)):
         (folder / f"{name}.bin").write_bytes(b"".join(_record(first + n, bytes([n % 3])) for n in range(count)))
     return folder
 

@@ -12,7 +12,10 @@ from typing import Any
 import torch
 
 from foveate.data.augment import Augmentation
+from foveate.data.clip_views import ClipAugmentation
+from foveate.data.parents import Parent
 from foveate.methods.dinov2 import Dinov2, Dinov2Config
+from foveate.methods.dora import Dora, DoraConfig
 from foveate.methods.moment import Moment
 from foveate.models.vit import Vit, VitConfig
 from foveate.schedules import Schedule, constant
@@ -39,13 +42,24 @@ def toy() -> Toy:
     return method
 
 
-def dinov2(**changes: Any) -> Dinov2:
+def vit(heads: int = 2) -> Vit:
     torch.manual_seed(0)
-    vit = Vit(VitConfig(image_size=32, patch=8, width=32, depth=2, heads=2, layer_scale=1.0))
+    made = Vit(VitConfig(image_size=32, patch=8, width=32, depth=2, heads=heads, layer_scale=1.0))
     with torch.no_grad():
-        for value in vit.parameters():
+        for value in made.parameters():
             value.add_(0.08 * torch.randn(value.shape))
-    return Dinov2(vit, replace(DINOV2, **changes))
+    return made
+
+
+def dinov2(**changes: Any) -> Dinov2:
+    return Dinov2(vit(), replace(DINOV2, **changes))
+
+
+def dora() -> Dora:
+    """Its masks are cut at a mean over the whole batch."""
+    views = ClipAugmentation(parent=Parent(40), large=32, small=16, smalls=2)
+    head: dict[str, Any] = {"prototypes": 24, "hidden": 32, "bottleneck": 16, "last_layer_frozen": 1}
+    return Dora(vit(heads=4), DoraConfig(views=views, **head))
 
 
 CASES: dict[str, tuple[Callable[[], Any], int, Machine]] = {
@@ -53,6 +67,7 @@ CASES: dict[str, tuple[Callable[[], Any], int, Machine]] = {
     "dinov2": (dinov2, 40, Machine(save=2)),
     "dinov2 centred": (lambda: dinov2(centring="centre", tied=False), 40, Machine(save=2, recompute=True)),
     "dinov2 sharded": (dinov2, 40, Machine(save=2, shard=True)),
+    "dora": (dora, 48, Machine(save=2)),
 }
 
 
@@ -74,7 +89,7 @@ def main(folder: Path) -> None:
     with parallel.joined() as world:
         for name, (make, size, machine) in CASES.items():
             here = machine if world.size > 1 else replace(machine, shard=False)
-            data = Pictures(TRAINING.batch, world.rank, world.size, size)
+            data = Pictures(TRAINING.batch, world.rank, world.size, size, 3 if name == "dora" else 1)
             if here.shard or name == "toy":  # these are resumed as well
                 with suppress(KeyboardInterrupt):
                     fit(stopping(make()), data, TRAINING, folder / name, here, world=world)

@@ -98,10 +98,10 @@ class Toy(nn.Module):
 
 
 class Pictures:
-    """Batches of noise pictures that are a function of the step alone."""
+    """Batches of noise pictures, or clips of them, that are a function of the step alone."""
 
-    def __init__(self, batch: int = TRAINING.batch, rank: int = 0, ranks: int = 1, size: int = 16) -> None:
-        self.batch, self.size = batch, size
+    def __init__(self, batch: int = TRAINING.batch, rank: int = 0, ranks: int = 1, size: int = 16, times: int = 1) -> None:
+        self.batch, self.size, self.times = batch, size, times
         self.mine = slice(rank * batch // ranks, (rank + 1) * batch // ranks)
 
     def batches(self, step: int = 0) -> Iterator[Clips]:
@@ -109,10 +109,11 @@ class Pictures:
             random = np.random.default_rng((99, step))
             kind = random.integers(0, 4, self.batch)
             frames = (
-                random.integers(0, 90, (self.batch, 1, 1, 3, self.size, self.size)) + 40 * kind[:, None, None, None, None, None]
+                random.integers(0, 90, (self.batch, 1, self.times, 3, self.size, self.size))
+                + 40 * kind[:, None, None, None, None, None]
             )
             index = np.arange(step * self.batch, (step + 1) * self.batch)
-            nothing = torch.zeros(self.batch, 1, 1)
+            nothing = torch.zeros(self.batch, 1, self.times)
             whole = Clips(
                 frames=torch.from_numpy(frames.astype(np.uint8)),
                 valid=torch.tensor([[0.0, 0, 1, 1]]).repeat(self.batch, 1),

@@ -208,9 +208,10 @@ def _array(path: Path, name: str) -> NDArray[np.int64]:
 def _mat(path: Path, name: str) -> NDArray[Any]:
     """A variable of a MATLAB file of version 5, which holds plain arrays."""
     from scipy.io import loadmat
+    from scipy.io.matlab import MatReadError
 
     try:
         found: NDArray[Any] = loadmat(_there(path), squeeze_me=True, variable_names=[name])[name]
-    except (ValueError, KeyError, TypeError, NotImplementedError, OSError) as error:
+    except (MatReadError, ValueError, KeyError, TypeError, NotImplementedError, OSError) as error:
         raise FoveateError(f"there is no {name!r} to be read in it", file=path, remedy="download the data set again") from error
     return found

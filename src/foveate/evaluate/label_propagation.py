@@ -79,7 +79,7 @@ def shown_at(height: int, width: int, size: int, patch: int) -> tuple[int, int]:
     """Height and width that a picture is shown at."""
     step = _TOGETHER if _TOGETHER % patch == 0 else patch
     short = max(patch, size // patch * patch)
-    long = max(patch, int(short * max(height, width) / min(height, width)) // step * step)
+    long = max(short, int(short * max(height, width) / min(height, width)) // step * step)
     return (long, short) if height > width else (short, long)
 
 
@@ -88,7 +88,7 @@ def tokens_of(path: Path, vit: Vit, rows: int, columns: int) -> Tensor:
     import torch
     from torch.nn import functional
 
-    picture = torch.from_numpy(open_picture(path)).to(vit.cls_token.device).permute(2, 0, 1)[None].float() / 255
+    picture = torch.from_numpy(open_picture(path).copy()).to(vit.cls_token.device).permute(2, 0, 1)[None].float() / 255
     shown = functional.interpolate(picture, (rows * vit.config.patch, columns * vit.config.patch), mode="bilinear")
     mean, std = (torch.tensor(values, device=shown.device)[:, None, None] for values in (_MEAN, _STD))
     return functional.normalize(vit((shown - mean) / std).patches[0].float(), dim=-1).view(rows, columns, -1)

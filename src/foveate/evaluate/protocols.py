@@ -113,8 +113,8 @@ def davis_propagation(
 ) -> pd.DataFrame:
     """The same of DINO's label propagation by a backbone's frozen patches (``evaluate.label_propagation``).
 
-    Published, DAVIS 2017 val, J&F / J / F: DINO ViT-S/16 on ImageNet 59.4 / 57.4 / 61.4, on one Walking Tours video 54.6 / 53.0 / 56.2; DoRA
-    58.4 / 56.4 / 60.4, on ten 57.6 / 55.1 / 60.2; random weights 26.9 / 25.4 / 28.3 (DoRA, table 4).
+    Published, DAVIS 2017 val, J&F / J / F (DoRA, table 4): DINO ViT-S/16 on ImageNet 59.4 / 57.4 / 61.4, on one Walking Tours video 54.6 /
+    53.0 / 56.2; DoRA on that video 58.4 / 56.4 / 60.4, on ten 57.6 / 55.1 / 60.2; random weights 26.9 / 25.4 / 28.3.
 
     Args:
         data: as of ``davis``.
