@@ -187,6 +187,18 @@ def cost(folder: Path) -> str:
     return table(["what", "here", "published"], rows)
 
 
+def speeds(folder: Path) -> str:
+    path = folder / "speeds.json"
+    if not path.exists():
+        return ""
+    cell = json.loads(path.read_text(encoding="utf-8"))
+    rows = []
+    for when in ("before", "after"):
+        low, high = cell[when]["interval over videos"]
+        rows.append([f"{when} training", f"{cell[when]['mean']:.3f} [{low:.3f}, {high:.3f}]"])
+    return table(["RSPNet", "own speed told from the other"], [*rows, ["chance", f"{cell['chance']:.3f}"]])
+
+
 TABLES: dict[str, Callable[[Cells], str]] = {
     "scores": scores,
     "signs": signs,
@@ -194,6 +206,7 @@ TABLES: dict[str, Callable[[Cells], str]] = {
     "training": training,
     "pairs": lambda _: pairs(FOLDER),
     "cost": lambda _: cost(FOLDER),
+    "speeds": lambda _: speeds(FOLDER),
 }
 
 
