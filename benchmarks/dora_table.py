@@ -71,10 +71,11 @@ def scores(found: dict[str, dict[int, Cell]]) -> str:
 
 
 def differences(found: dict[str, dict[int, Cell]]) -> str:
-    """Each system less its own start, and where both are there, DoRA less the others, over the seeds that both have."""
+    """Each system less its own start, and where both are there, DoRA less the others, over the seeds that both have. A method that is ahead
+    of another counts only where it is ahead of its own start."""
     rows = []
-    pairs = [("dora", "start"), ("dino", "start"), ("ibot", "start"), ("dora", "dino"), ("dora", "ibot")]
-    for one, other in pairs:
+    learned: set[tuple[str, str]] = set()
+    for one, other in (("dora", "start"), ("dino", "start"), ("ibot", "start"), ("dora", "dino"), ("dora", "ibot")):
         both = sorted(found.get(one, {}).keys() & found.get(other, {}).keys())
         cells = [[found[system][seed] for seed in both] for system in (one, other)]
         for measure, title in MEASURES.items() if both else ():
@@ -82,7 +83,13 @@ def differences(found: dict[str, dict[int, Cell]]) -> str:
                 continue
             values = [drawn(side, measure) for side in cells]
             gain = values[0] - values[1]
-            rows.append([f"{one} − {other} ({len(both)})", title, interval(gain), verdict(gain)])
+            said = verdict(gain)
+            if other == "start" and said == "shown":
+                learned.add((one, measure))
+            ahead = one if gain[0] > 0 else other
+            if other != "start" and said != "not shown" and (ahead, measure) not in learned:
+                said = f"does not count: {ahead} is not ahead of its start"
+            rows.append([f"{one} − {other} ({len(both)})", title, interval(gain), said])
     return table(["difference (seeds)", "measure", "with 95 % interval", "verdict"], rows) if rows else ""
 
 
