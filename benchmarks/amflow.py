@@ -3,7 +3,7 @@ one that pans; what flow costs beside the frozen forward pass; and how much memo
 
     python benchmarks/amflow.py where      # needs FOVEATE_DATA (DAVIS stills): results/amflow_where.json
     python benchmarks/amflow.py cost       # results/amflow_cost.json; on a quiet machine
-    python benchmarks/amflow.py agree WORK # results/amflow_agree.json: flow against optical flow, clips of amflow_train.py; and docs/amflow.md
+    python benchmarks/amflow.py agree WORK # results/amflow_agree.json, docs/amflow.md: flow against optical flow
     python benchmarks/amflow.py sheet OUT  # pictures of flow per block, static and aligned, of rendered footage; agreement with change
 
 Only missing cells are run; --again runs them anew. ``where``: a square of another picture moves over a still from DAVIS; panned, the
