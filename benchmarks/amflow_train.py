@@ -79,13 +79,15 @@ TINY = Size(Extent(4, 2), 2, 2, 4)
 
 @dataclass(frozen=True, eq=False)
 class Tokens:
-    """float16 ``values`` [copies, n, T, N, D] of n clips, and their classes int64 [n] in the first copy."""
+    """float16 ``values`` [copies, n, T, N, D] of n clips, their classes int64 [n] in the first copy, and float32 ``frozen``
+    [copies, n, T, 2 D], CLS and mean patch as the frozen network makes them of each frame."""
 
     values: NDArray[np.float16]
     label: NDArray[np.int64]
+    frozen: NDArray[np.float32]
 
     def some(self, chosen: NDArray[np.int64]) -> Tokens:
-        return Tokens(self.values[:, chosen], self.label[chosen])
+        return Tokens(self.values[:, chosen], self.label[chosen], self.frozen[:, chosen])
 
 
 def store(work: Path, vit: Vit) -> None:
@@ -109,11 +111,28 @@ def store(work: Path, vit: Vit) -> None:
         path.with_suffix(".aside.npy").rename(path)
 
 
+def store_frozen(work: Path, vit: Vit) -> None:
+    """Run the other blocks, frozen, over what is stored, where that is not done: all that a linear layer needs."""
+    for name in CAMERAS:
+        path = work / f"frozen-{name}.npy"
+        if path.exists():
+            continue
+        values, held_out = np.load(work / f"tokens-{name}.npy", mmap_mode="r"), np.load(work / "about.npy")[:, 1]
+        out = np.zeros((*values.shape[:3], 2 * vit.config.width), np.float32)
+        for k in range(values.shape[1]):
+            for copy in range(1 if held_out[k] else 2):
+                with torch.no_grad():
+                    seen = vit.onward(torch.from_numpy(np.array(values[copy, k])).float(), FIRST)
+                out[copy, k] = torch.cat((seen.cls, seen.patches.mean(1)), -1).numpy()
+        np.save(path.with_suffix(".aside.npy"), out)
+        path.with_suffix(".aside.npy").rename(path)
+
+
 def load(work: Path, camera: str, held_out: bool) -> Tokens:
     about = np.load(work / "about.npy")
-    chosen = np.flatnonzero(about[:, 1] == held_out)
-    values = np.load(work / f"tokens-{camera}.npy", mmap_mode="r")[: 1 if held_out else 2, chosen]
-    return Tokens(values, about[chosen, 0])
+    chosen, copies = np.flatnonzero(about[:, 1] == held_out), 1 if held_out else 2
+    values, frozen = (np.load(work / f"{kind}-{camera}.npy", mmap_mode="r") for kind in ("tokens", "frozen"))
+    return Tokens(values[:copies, chosen], about[chosen, 0], frozen[:copies, chosen])
 
 
 def backbone() -> Vit:
@@ -218,15 +237,15 @@ def fit(
 def fit_frozen(
     method: AmFlow, learned: Tokens, asked: Tokens, size: Size, rate: float, seed: int
 ) -> tuple[AmFlow, NDArray[np.float64], dict[str, Any]]:
-    """Of a linear layer alone: features are made once, of every copy."""
-    method.eval()
+    """Of a linear layer alone."""
+    width = learned.frozen.shape[-1] // 2
 
-    def features(values: NDArray[np.float16]) -> torch.Tensor:
-        parts = [method.features(torch.from_numpy(np.array(values[k : k + 16]))) for k in range(0, len(values), 16)]
-        return torch.cat(parts)
+    def features(frozen: NDArray[np.float32]) -> torch.Tensor:
+        """As ``AmFlow.features``."""
+        both = torch.from_numpy(np.array(frozen))
+        return both[..., :width].flatten(-2) if method.config.pool == "window" else both.mean(-2)
 
-    with torch.no_grad():
-        known, new = torch.stack([features(copy) for copy in learned.values]), features(asked.values[0])
+    known, new = features(learned.frozen), features(asked.frozen[0])
     label = torch.from_numpy(np.stack([learned.label, np.array(MIRROR)[learned.label]]))
     adam = torch.optim.AdamW(method.head.parameters(), lr=rate, weight_decay=0.05)
     n, accuracy, losses = len(learned.label), [], []
@@ -334,6 +353,7 @@ def main() -> None:
     amflow_data.make(given.work, size.extent)
     vit = backbone()
     store(given.work, vit)
+    store_frozen(given.work, vit)
     for camera, name, seed in cells():
         cell = f"{camera}-{name}-{seed}"
         if (given.only and cell not in given.only) or (results / f"{cell}.json").exists():

@@ -38,7 +38,7 @@ def vit() -> Vit:
 
 def tokens(train: Any, clips: int, copies: int = 2) -> Any:
     values = np.random.default_rng(0).normal(size=(copies, clips, train.FRAMES, 65, 48)).astype(np.float16)
-    return train.Tokens(values, np.arange(clips) % len(train.CLASSES))
+    return train.Tokens(values, np.arange(clips) % len(train.CLASSES), np.zeros((copies, clips, train.FRAMES, 96), np.float32))
 
 
 def test_adapters_are_of_equal_size(scripts: Any, vit: Vit) -> None:
@@ -79,6 +79,21 @@ def test_every_method_is_trained_and_asked(scripts: Any, vit: Vit, name: str) ->
     assert any(not torch.equal(value, untrained[key]) for key, value in method.trained().items())
     if name not in ("linear", "window"):
         np.testing.assert_allclose(train.logits(method, some), answers, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["linear", "window"])
+def test_frozen_features_are_the_methods_own(scripts: Any, vit: Vit, name: str, tmp_path: Path) -> None:
+    train = scripts["amflow_train"]
+    some = tokens(train, 5)
+    for camera in train.CAMERAS:
+        np.save(tmp_path / f"tokens-{camera}.npy", some.values)
+    np.save(tmp_path / "about.npy", np.array([(0, 0), (1, 0), (2, 0), (3, 0), (4, 1)]))
+    train.store_frozen(tmp_path, vit)
+    learned, asked = (train.load(tmp_path, "panned", held_out) for held_out in (False, True))
+    assert learned.values.shape[:2] == learned.frozen.shape[:2] == (2, 4) and asked.frozen.shape[:2] == (1, 1)
+    size = train.Size(frozen_epochs=1, batch=4)
+    method, answers, _ = train.fit(name, train.fresh(vit), learned, asked, size, 1e-2, 0, 1)
+    np.testing.assert_allclose(train.logits(method, asked), answers, atol=1e-4)
 
 
 def test_clips_show_what_they_are_said_to_show(scripts: Any) -> None:
