@@ -28,6 +28,7 @@ from foveate.methods.moco import MocoConfig
 from foveate.methods.previts import PrevitsConfig
 from foveate.methods.rspnet import RspnetConfig
 from foveate.models.convnets import ConvConfig, load_convnet
+from foveate.models.pretrained import load_backbone
 from foveate.project import Project
 from foveate.recipes import RECIPES, Recipe
 from foveate.recipes.previts import Part, miniature_previts
@@ -84,6 +85,8 @@ def test_from_a_projects_tracks_to_a_backbone(study: Project, part: Part) -> Non
     assert ("constrained" in told[-1]) == (part != "alone") and ("attention" in told[-1]) == (part == "attention")
     begun, learned = (load_convnet(found.path(f"checkpoints/step-{step}")) for step in (1, 4))
     assert learned.config == ConvConfig("resnet18", 4)
+    with pytest.raises(FoveateError, match="convolutional network has no tokens"):
+        load_backbone(str(found.path("checkpoints/step-4")))
     assert any(not torch.equal(a, b) for a, b in zip(begun.parameters(), learned.parameters(), strict=True))
 
 

