@@ -227,7 +227,7 @@ def test_an_interrupted_run_ends_with_the_same_bytes(
     assert first.stat().st_mtime_ns == before  # kept, not made again
     assert files(stage) == whole
     calls: list[Any] = []
-    monkeypatch.setattr(embed, "load_backbone", calls.append)
+    monkeypatch.setattr(embed, "kept_backbone", calls.append)
     embed.run(project, video, source)  # complete: nothing to do
     assert calls == []
 

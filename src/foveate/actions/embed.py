@@ -28,7 +28,7 @@ from foveate.actions.pictures import KEYS, CropPart, Draws, FramePart, Source, p
 from foveate.actions.seen import Seen
 from foveate.data.ahead import Ahead
 from foveate.jobs import Progress, silent
-from foveate.models.pretrained import Backbone, fetch_weights, load_backbone, model_of, weights_hash
+from foveate.models.pretrained import Backbone, fetch_weights, kept_backbone, model_of, weights_hash
 from foveate.project import Project, Video
 from foveate.schema import FEATURES, LAYERS, SEGMENT, FoveateError, embedding_schema
 from foveate.store import Artefact, canonical_json, damaged, write_aside
@@ -91,7 +91,7 @@ def run(project: Project, video: Video, source: Source = "crop", progress: Progr
     target.begin()
     if source == "track":
         return _from_tracker(project, video, target, total, progress)
-    backbone, done = load_backbone(model), 0
+    backbone, done = kept_backbone(model), 0
     for part in parts_of(project, video, source):
         name = f"{part.name}.arrow"
         if not target.has(name):

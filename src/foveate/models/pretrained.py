@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
@@ -254,6 +254,19 @@ def load_backbone(model: str, device: torch.device | None = None, depth: float =
         if can_pack():
             pack(_blocks(module))
     return _backbone(model, module.to(device), family, device, folders.colours(folder) or family.colours)
+
+
+def kept_backbone(model: str, depth: float = 1.0) -> Backbone:
+    """As ``load_backbone``, and held for the next video that this process looks at: opening a small network takes as long as looking at
+    five pictures. Not more than two are held, which is what a tracker needs."""
+    return (
+        load_backbone(model, depth=depth) if model == "handcrafted" else _kept(model, weights_hash(model), depth, best_device())
+    )
+
+
+@lru_cache(maxsize=2)
+def _kept(model: str, _weights: str, depth: float, device: torch.device) -> Backbone:
+    return load_backbone(model, device, depth)
 
 
 def has_cls(model: str) -> bool:

@@ -236,11 +236,11 @@ class Eye:
 
     @cached_property
     def backbone(self) -> Backbone:
-        from foveate.models.pretrained import load_backbone, model_of
+        from foveate.models.pretrained import kept_backbone, model_of
 
         config = self.scene.project.config
         model = config.track.model if config.track.method == "propagate" else config.embed.model
-        return load_backbone(model_of(self.scene.project.folder, model), depth=DEPTH)
+        return kept_backbone(model_of(self.scene.project.folder, model), depth=DEPTH)
 
     def tokens(self, picture: Picture) -> NDArray[np.float32]:
         import torch

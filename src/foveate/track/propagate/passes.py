@@ -61,10 +61,10 @@ class Start:
 
 def open_network(scene: Scene) -> Backbone:
     """The backbone that looks at every frame, as deep as it is needed."""
-    from foveate.models.pretrained import load_backbone, model_of
+    from foveate.models.pretrained import kept_backbone, model_of
 
     model = model_of(scene.project.folder, scene.project.config.track.model)
-    return load_backbone(model, depth=1.0 if asked(scene.project) else DEPTH)
+    return kept_backbone(model, depth=1.0 if asked(scene.project) else DEPTH)
 
 
 def follow(scene: Scene, starts: Sequence[Start], backbone: Backbone, progress: Progress) -> dict[str, Any]:
@@ -172,9 +172,9 @@ class Sweep:
     @cached_property
     def whole_backbone(self) -> Backbone:
         """All of its blocks, for growing points and boxes."""
-        from foveate.models.pretrained import load_backbone, model_of
+        from foveate.models.pretrained import kept_backbone, model_of
 
-        return load_backbone(model_of(self.scene.project.folder, self.settings.model))
+        return kept_backbone(model_of(self.scene.project.folder, self.settings.model))
 
     def grid(self, view: View) -> tuple[int, int]:
         """Patch rows and columns of what the tracker sees of a view."""
