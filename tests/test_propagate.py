@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from foveate.settings import TrackSettings
 from foveate.track.pixels import guided_filter, to_mask, upsample
-from foveate.track.propagate.parts import keep_connected
+from foveate.track.propagate.parts import keep_connected, one_each
 from foveate.track.propagate.propagator import Propagator, ballot, elected, share_out, unit
 
 ROWS, COLUMNS, WIDTH = 9, 12, 32
@@ -143,7 +143,41 @@ def test_shares_never_exceed_one_and_prompts_stay(seed: int) -> None:
     labels = torch.rand(ROWS, COLUMNS, 3, generator=torch.Generator().manual_seed(seed))
     out = share_out(labels, [True, False, False])
     assert torch.equal(out[..., 0], labels[..., 0]) and float(out.sum(-1).max()) <= 1 + 1e-5
-    assert bool((out <= labels + 1e-6).all())
+    assert bool((out.sum(-1) <= labels.sum(-1) + 1e-5).all()) and bool((out >= 0).all())
+    # Between two, the larger claim grows and the smaller one shrinks; one alone keeps what it has.
+    before, after = (x[..., 1] / x[..., 1:].sum(-1).clamp(min=1e-9) for x in (labels, out))
+    free = out[..., 1:].sum(-1) > 1e-4
+    assert bool((((after - before) * (before - 0.5))[free] >= -1e-5).all())
+    assert torch.equal(share_out(labels[..., 1:2], [False]), labels[..., 1:2])
+
+
+def test_two_that_mixed_get_a_part_each_when_they_come_apart() -> None:
+    labels = torch.zeros(ROWS, COLUMNS, 2)
+    labels[2:6, 1:4] = torch.tensor([0.7, 0.3])
+    labels[2:6, 8:11] = torch.tensor([0.4, 0.5])
+    labels[2:6, 4] = torch.tensor([0.02, 0.1])  # a faint rim goes with its part
+    found = one_each(labels, [12.0, 12.0], 0.3)
+    assert torch.equal(found.sum(-1), labels.sum(-1))
+    assert not found[:, :6, 1].any() and not found[:, 6:, 0].any() and bool((found[2:6, 1:4, 0] == 1).all())
+    swapped = one_each(labels.flip(-1), [12.0, 12.0], 0.3)
+    assert torch.equal(swapped, found.flip(-1))
+
+
+@pytest.mark.parametrize(
+    "shares",
+    [
+        [(1.0, 0.0), (0.0, 1.0)],  # nothing is mixed
+        [(0.5, 0.5), (0.0, 0.0)],  # they still touch
+        [(0.5, 0.5), (0.1, 0.0)],  # the other part is too small to be an animal
+    ],
+)
+def test_what_is_not_mixed_or_not_apart_stays(shares: list[tuple[float, float]]) -> None:
+    labels = torch.zeros(ROWS, COLUMNS, 2)
+    labels[2:6, 1:4], labels[2:6, 8:11] = (torch.tensor(share) for share in shares)
+    assert torch.equal(one_each(labels, [12.0, 12.0], 0.05), labels)
+    mixed = torch.zeros(ROWS, COLUMNS, 2)
+    mixed[2:6, 1:4], mixed[2:6, 8:11] = torch.tensor([0.7, 0.3]), torch.tensor([0.4, 0.5])
+    assert torch.equal(one_each(mixed, [0.0, 12.0], 0.3), mixed), "a subject that was just prompted takes no part"
 
 
 def test_tokens_have_length_one_and_survive_half_precision() -> None:

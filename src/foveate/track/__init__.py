@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from foveate.track.scene import Scene
 
 VERSION = 14
+SEVERAL = 1  # of what is done only where a video has several subjects: raised alone, tracks of single ones stay as they are
 
 
 @remembered
@@ -52,6 +53,8 @@ def artefact(project: Project, video: Video) -> Artefact:
         from foveate.models.pretrained import model_of, weights_hash
 
         settings["track"] = config.track.relevant()
+        if len(video.subjects) > 1 and config.track.method == "propagate":
+            settings["several"] = SEVERAL
         parents["model"] = weights_hash(model_of(project.folder, config.track.model))
         if config.track.method != "propagate" and len(video.subjects) > 1:  # what tells subjects apart looks with patch tokens
             parents["identity"] = weights_hash(model_of(project.folder, config.embed.model))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from foveate.track.propagate.watch import centre
@@ -12,6 +13,8 @@ if TYPE_CHECKING:
 APART = 0.2  # share of the main part's weight that a part lying apart needs, beside having been there before
 BEHIND = 0.1  # likewise for a part that no more than two patches separate from the main part: something thin may hide what lies between
 FADED = 0.35  # of the peak: how weak a label may be and still be held to keep the subject's size
+HOLDS = 0.15  # of its typical size: a subject with so much in a part has a share in it
+STANDS = 0.4  # of the smallest typical size among those who share: a part that may be a whole animal
 FAR = 0.25  # weight of a part that does not touch where the subject was, against one that does
 PULL = 0.3  # share of the overlap that a shift by its own size costs there
 
@@ -94,3 +97,47 @@ def hold_size(labels: Tensor, patches: int, peak: float) -> Tensor:
     weakest = float(labels.flatten().sort(descending=True).values[patches - 1])
     threshold = min(0.5 * peak, max(FADED * peak, weakest))
     return (labels * (0.5 * peak / threshold)).clamp(max=peak)
+
+
+def one_each(labels: Tensor, sizes: Sequence[float], level: float) -> Tensor:
+    """Subjects that have come apart after a meeting, each with a part of its own.
+
+    Two animals of one coat mix while they touch: each label holds a piece of either. Where the labels of some subjects lie in as many parts
+    as there are subjects, every part goes to one of them as a whole, so that as much as possible stays where it is. Who is who is not
+    decided here.
+
+    Args:
+        labels: f32[rows, columns, S].
+        sizes: [S] typical weight of each subject's labels; 0 where it is not known: then it takes no part.
+        level: sum of labels of a patch that belongs to a part; patches that touch, corners included, are one part.
+    """
+    import numpy as np
+    import torch
+    from scipy.ndimage import distance_transform_edt
+    from scipy.ndimage import label as components
+    from scipy.optimize import linear_sum_assignment
+    from scipy.sparse.csgraph import connected_components
+
+    values, size = labels.numpy(), np.asarray(sizes)
+    subjects = len(size)
+    part, count = components(values.sum(-1) > level, np.ones((3, 3)))
+    if count < 2:
+        return labels
+    nearest = distance_transform_edt(part == 0, return_distances=False, return_indices=True)
+    area = part[tuple(nearest)]  # of each patch the part that it is nearest to: faint labels around a part go with it
+    weight = np.stack([np.bincount(area.ravel(), own.ravel(), count + 1)[1:] for own in np.moveaxis(values, -1, 0)])
+    shares = (weight > HOLDS * size[:, None]) & (size[:, None] > 0)
+    graph = np.zeros((subjects + count,) * 2)
+    graph[:subjects, subjects:] = shares
+    _, group = connected_components(graph, directed=False)
+    out = values.copy()
+    for number in np.unique(group[:subjects]):
+        who, whole = np.flatnonzero(group[:subjects] == number), np.flatnonzero(group[subjects:] == number)
+        whole = whole[weight[who][:, whole].sum(0) > STANDS * size[who].min()]
+        if len(who) < 2 or len(whole) != len(who):
+            continue
+        for i, k in zip(*linear_sum_assignment(-weight[np.ix_(who, whole)]), strict=True):
+            here, total = area == whole[k] + 1, values[..., who].sum(-1).clip(max=1)
+            for other in who:
+                out[..., other] = np.where(here, total if other == who[i] else 0, out[..., other])
+    return torch.from_numpy(out)

@@ -33,7 +33,7 @@ from foveate.settings import TrackSettings
 from foveate.track.propagate.coat import RIVALRY, SMALL, Coat, note_rival, tell_apart
 from foveate.track.propagate.gallery import Gallery
 from foveate.track.propagate.ground import Ground
-from foveate.track.propagate.parts import hold_size, keep_connected, most_alike, of_its_size
+from foveate.track.propagate.parts import hold_size, keep_connected, most_alike, of_its_size, one_each
 from foveate.track.propagate.watch import Watch
 
 if TYPE_CHECKING:
@@ -52,6 +52,7 @@ DWINDLED, RETURNED = (
     0.25,
 )  # share of its size that a subject must have left, of recent frames or, after a loss, of the prompt
 CERTAIN, SAME = 0.6, 0.3  # certainty and identity of a sure frame
+SHARPER = 1.5  # power of the labels by which subjects share a patch
 ALIKE = 0.8  # likeness of a sure frame, as a share of what is typical
 STRANGE = 0.8  # likeness below which a patch is something else
 CHANGED = 0.75  # share of what is typical that the likeness of a subject may fall to at once
@@ -211,6 +212,8 @@ class Propagator:
         labels = share_out(
             torch.stack([f.labels if f else empty for f in found], dim=-1), [s in given for s in range(self.subjects)]
         )
+        if self.subjects > 1:  # of those prompted here the place is known
+            labels = one_each(labels, [0.0 if s in given else watch.size for s, watch in enumerate(self.watches)], 0.3)
         found = [f and replace(f, labels=labels[..., s]) for s, f in enumerate(found)]
         seen = tuple(f is not None and bool(f.labels.any()) for f in found)
         memory = Memory(query, labels.flatten(0, 1), seen, tuple(s in given for s in range(self.subjects)))
@@ -426,12 +429,15 @@ class Propagator:
 
 
 def share_out(labels: Tensor, fixed: Sequence[bool]) -> Tensor:
-    """Labels f32[rows, columns, S] of which no patch holds more than 1 in all; prompted subjects keep theirs, the others share the rest."""
+    """Labels f32[rows, columns, S] of which no patch holds more than 1 in all; prompted subjects keep theirs, the others share the rest.
+    Where several of them want a patch, who wants it more gets more than that (``SHARPER``): doubt would spread from frame to frame."""
     import torch
 
     keep = torch.tensor(list(fixed))
     held = torch.where(keep, labels, 0.0).sum(-1, keepdim=True).clamp(max=1)
     others = torch.where(keep, 0.0, labels)
-    total = others.sum(-1, keepdim=True)
-    scale = ((1 - held) / total.clamp(min=1e-6)).clamp(max=1)
-    return torch.where(keep, labels, others * scale)
+    contested = (others > 0).sum(-1, keepdim=True) > 1
+    claims = torch.where(contested, others**SHARPER, others)
+    claims = claims * (others.sum(-1, keepdim=True) / claims.sum(-1, keepdim=True).clamp(min=1e-9)).where(contested, 1.0)
+    scale = ((1 - held) / claims.sum(-1, keepdim=True).clamp(min=1e-6)).clamp(max=1)
+    return torch.where(keep, labels, claims * scale)
