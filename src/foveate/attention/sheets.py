@@ -38,13 +38,15 @@ class Seen:
 
 
 def panels(looked: Looked, seen: Seen, height: int, heads: bool = True) -> list[Picture]:
-    """The picture with the subject's outline, the mean of the heads laid over it, and each head; all u8[height, W, 3], W even."""
+    """The picture with the subject's outline, the mean of the heads laid over it, and each head where there are several; all
+    u8[height, W, 3], W even."""
     import torch
 
     width = _width(looked, height)
     picture = _resized(looked.picture, width, height)
     edge = outline(_resized(looked.mask, width, height))
-    maps = torch.cat([seen.maps.mean(0, keepdim=True), seen.maps]) if heads else seen.maps.mean(0, keepdim=True)
+    mean = seen.maps.mean(0, keepdim=True)
+    maps = torch.cat([mean, seen.maps]) if heads and len(seen.maps) > 1 else mean
     drawn = [picture, *(overlay(picture, values) for values in visible(maps, height, width).cpu().numpy())]
     for place, panel in enumerate(drawn):
         panel[edge] = OUTLINE if place == 0 else (255, 255, 255)
@@ -81,7 +83,7 @@ def sheet(looked: Looked, seen: Sequence[Seen]) -> Image.Image:
 
     height = min(_TALL, round(_WIDE * 1000 / _width(looked, 1000)))
     width = _width(looked, height)
-    most = max(len(one.heads) for one in seen)
+    most = max(len(one.heads) if len(one.heads) > 1 else 0 for one in seen)
     columns, band = 2 + most, _HEAD + (_TEXT + 4 if len(seen) > 1 else 0)
     canvas = Image.new("RGB", (columns * (width + _GAP) - _GAP, len(seen) * (height + band) + (len(seen) - 1) * _GAP), _PAPER)
     draw, letters = ImageDraw.Draw(canvas), font()
@@ -90,8 +92,8 @@ def sheet(looked: Looked, seen: Sequence[Seen]) -> Image.Image:
         if len(seen) > 1:
             draw.text((0, top), one.model, _INK, letters)
         place = looked.place
-        words = [f"{place.video}, {place.time:.1f} s", f"mean {_times(one.mean)}"]
-        words += [f"head {k + 1} {_times(value)}" for k, value in enumerate(one.heads)]
+        words = [f"{place.video}, {place.time:.1f} s", f"{'mean' if len(one.heads) > 1 else 'Grad-CAM'} {_times(one.mean)}"]
+        words += [f"head {k + 1} {_times(value)}" for k, value in enumerate(one.heads) if len(one.heads) > 1]
         for column, (panel, text) in enumerate(zip(panels(looked, one, height), words, strict=True)):
             left = column * (width + _GAP)
             draw.text((left + 1, top + band - _TEXT - 5), _fitting(text, width, letters), _INK, letters)

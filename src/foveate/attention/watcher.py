@@ -12,8 +12,10 @@ import numpy as np
 import pyarrow as pa
 
 from foveate.attention import sheets
+from foveate.attention.evidence import cam_maps
 from foveate.attention.focus import focus_score
 from foveate.attention.looking import Looked, Place, look
+from foveate.evaluate.encoders import Encoder
 from foveate.models.pretrained import Backbone
 from foveate.project import Project, Video
 from foveate.store import Artefact, write_aside, write_parquet
@@ -42,7 +44,7 @@ class Watcher:
     """All models beside each other. The iterators yield after every picture."""
 
     project: Project
-    models: Mapping[str, Backbone]  # by the name shown
+    models: Mapping[str, Backbone | Encoder]  # by the name shown; encoders are networks of convolutions
     size: int  # pixels of the short side
 
     def examples(self, target: Artefact, video: Video, places: Sequence[Place], sources: Sequence[str]) -> Iterator[None]:
@@ -79,7 +81,8 @@ class Watcher:
         mask, within = (torch.from_numpy(part.astype(np.float32))[None] for part in (looked.mask, looked.within))
         found = []
         for label, model in self.models.items():
-            maps = attention_maps(looked.shown(self.size, model.patch), model).cpu()
+            shown = looked.shown(self.size, model.patch)
+            maps = (attention_maps(shown, model) if isinstance(model, Backbone) else cam_maps(shown, model)).cpu()
             focus = focus_score(maps, mask, within)
             found.append(sheets.Seen(label, maps[0], float(focus.mean[0]), focus.heads[0].tolist(), float(focus.area[0])))
         return found

