@@ -16,6 +16,7 @@ import numpy as np
 
 from foveate.attention.focus import Picture, overlay, upsample
 from foveate.models import folder as folders
+from foveate.models.pretrained import BUILT_IN
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -31,7 +32,7 @@ _INK, _PAPER = (29, 32, 36), (255, 255, 255)
 
 def is_convnet(model: str) -> bool:
     """Whether a model that is on this machine is a network of convolutions, by its ``config.json``; a file of weights is none."""
-    folder = folders.as_folder(model)
+    folder = None if model in BUILT_IN else folders.as_folder(model)
     return folder is not None and (folders.read_json(folder / "config.json") or {}).get("model_type") in _KINDS
 
 

@@ -94,6 +94,20 @@ def open_encoder(backbone: str) -> Encoder:
     return Encoder(backbone, "vit", False, model.patch, model.width, best_device(), encode)
 
 
+def open_trainable(backbone: str) -> Encoder:
+    """As ``open_encoder``, but always with ``net``: transformers as ours, of the families that are trained here.
+
+    Raises:
+        FoveateError: it cannot be had, or is of no such family.
+    """
+    from foveate.attention.evidence import is_convnet
+    from foveate.evaluate.pictures import load
+
+    if Path(backbone).expanduser().is_file() or is_convnet(backbone):
+        return open_encoder(backbone)
+    return of_vit(load(backbone), backbone)
+
+
 def _of_file(name: str, path: Path) -> Encoder:
     """A file says by its names what it is: those of convolutions are tried first."""
     from foveate.models.convnets import load_convnet
