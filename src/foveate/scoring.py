@@ -24,6 +24,8 @@ def evaluate(
     cheap: bool = False,
     classes: Sequence[str] = (),
     out: str | Path | None = None,
+    trained: bool = False,
+    split: int = 1,
 ) -> pd.DataFrame:
     """Score a backbone or a tracker on a public data set by its published definitions.
 
@@ -31,7 +33,9 @@ def evaluate(
         protocol: ``davis`` = region similarity J and boundary accuracy F, the masks of the first frame being given;
             ``davis-propagation`` = the same of labels that a backbone's patches hand on; ``knn``, ``linear``, ``finetune`` = accuracy of
             nearest neighbours, of a linear probe, after fine-tuning; ``discovery`` = Jaccard and CorLoc; ``segmentation`` = mean IoU of a
-            linear layer; ``got10k`` = overlap of boxes; ``backgrounds`` = how much a backbone leans on the background.
+            linear layer; ``got10k`` = overlap of boxes; ``backgrounds`` = how much a backbone leans on the background;
+            ``voc07`` = mAP of linear SVMs; ``ucf101``, ``hmdb51`` = actions, ten clips a video; ``jhmdb``, ``mini-kinetics`` = what video
+            networks owe to the background.
         data: folder of the data set, in its own layout: DAVIS, ImageNet (``train/<class>/*``, ``val/<class>/*``; finetune:
             see ``foveate.evaluate.classes``), VOC, ADE20k (segmentation), GOT-10k, IN-9; backgrounds: also a
             project.
@@ -43,6 +47,8 @@ def evaluate(
             steps; below the published numbers.
         classes: backgrounds of a project: behaviours to be told apart, or ``["subjects"]``.
         out: backgrounds of a folder: where its table and its picture go.
+        trained: videos: train the whole network on, not a layer on it.
+        split: ucf101, hmdb51, jhmdb: of the official three; 0: all (not jhmdb).
 
     Returns:
         One row per object, number of neighbours, method or sequence: see the function of the protocol in `foveate.evaluate`.
@@ -53,7 +59,9 @@ def evaluate(
     from foveate.evaluate import protocols
 
     places = (None if place is None else Path(place) for place in (results, out))
-    return protocols.run(protocol, Path(data), backbone, size, next(places), sequences, cheap, classes, next(places))
+    return protocols.run(
+        protocol, Path(data), backbone, size, next(places), sequences, cheap, classes, next(places), trained, split
+    )
 
 
 def inspect(

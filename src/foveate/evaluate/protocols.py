@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -26,6 +26,8 @@ def run(
     cheap: bool = False,
     classes: Sequence[str] = (),
     out: Path | None = None,
+    trained: bool = False,
+    split: int = 1,
     progress: Progress = silent,
 ) -> pd.DataFrame:
     """The table of a protocol, by its name; what a protocol does not take is refused.
@@ -43,11 +45,14 @@ def run(
         "segmentation": ("backbone", "size", "cheap"),
         "got10k": ("backbone", "size", "results", "sequences"),
         "backgrounds": ("backbone", "size", "sequences", "classes", "out"),
+        "voc07": ("backbone", "size"),
+        **dict.fromkeys(("ucf101", "hmdb51", "jhmdb"), ("backbone", "trained", "split")),
+        "mini-kinetics": ("backbone", "trained"),
     }
     if protocol not in taken:
         raise FoveateError(f"there is no protocol {protocol!r}", remedy=f"choose one of {', '.join(taken)}")
     given = {"size": size, "results": results, "sequences": sequences, "cheap": cheap, "classes": classes, "out": out}
-    given |= {"backbone": backbone}
+    given |= {"backbone": backbone, "trained": trained, "split": split != 1}
     useless = [name for name, value in given.items() if value and name not in taken[protocol]]
     if useless:
         raise FoveateError(f"{protocol} takes no {useless[0]}", remedy=f"it takes {', '.join(taken[protocol])}")
@@ -69,6 +74,12 @@ def run(
         from foveate.evaluate.segmentation import SegmentationSettings, segmentation
 
         return segmentation(data, backbone, size or 512, SegmentationSettings(4000, warmup=150) if cheap else None, progress)
+    if protocol == "voc07":
+        from foveate.evaluate.voc07 import voc07
+
+        return voc07(data, backbone, size or 224, progress)
+    if protocol in ("ucf101", "hmdb51", "jhmdb", "mini-kinetics"):
+        return _videos(protocol, data, backbone, trained, split, progress)
     if protocol == "knn":
         from foveate.evaluate.knn import knn
 
@@ -84,6 +95,24 @@ def run(
     from foveate.evaluate.got10k import got10k
 
     return got10k(data, backbone, results, size or 224, sequences, progress)
+
+
+def _videos(
+    protocol: Literal["ucf101", "hmdb51", "jhmdb", "mini-kinetics"],
+    data: Path,
+    backbone: str,
+    trained: bool,
+    split: int,
+    progress: Progress,
+) -> pd.DataFrame:
+    from foveate.evaluate import jhmdb, videos
+
+    mode: videos.Mode = "finetune" if trained else "linear"
+    if protocol == "jhmdb":
+        return jhmdb.jhmdb(data, backbone, mode, split, progress=progress)
+    if protocol == "mini-kinetics":
+        return jhmdb.mini_kinetics(data, backbone, mode, progress=progress)
+    return videos.evaluate(protocol, data, backbone, mode, split, progress=progress)
 
 
 def davis(data: Path, results: Path | None = None, sequences: Sequence[str] = (), progress: Progress = silent) -> pd.DataFrame:

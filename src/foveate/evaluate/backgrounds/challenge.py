@@ -94,7 +94,15 @@ def fold_of(label: NDArray[np.int64], group: NDArray[np.str_], folds: int) -> ND
     return assign_folds(counts, min(folds, len(names)))[number]
 
 
-def ask(task: Task, encoder: Encoder, asked: int, adversaries: int = 3, seed: int = 0, progress: Progress = silent) -> Answers:
+def ask(
+    task: Task,
+    encoder: Encoder,
+    asked: int,
+    adversaries: int = 3,
+    seed: int = 0,
+    progress: Progress = silent,
+    answers: bool = False,
+) -> Answers:
     """Train the probe on scenes as they are and ask it about held-out ones in all eight sets.
 
     Args:
@@ -104,6 +112,7 @@ def ask(task: Task, encoder: Encoder, asked: int, adversaries: int = 3, seed: in
         adversaries: backgrounds of other classes that each held-out subject is put on.
         seed: of the draw of backgrounds.
         progress: told of the pictures shown.
+        answers: the encoder's vectors are shares of the classes, from a network that was trained on the training side: no probe is.
 
     Raises:
         FoveateError: a class is missing on one side, or nothing can be put into all eight sets.
@@ -136,8 +145,9 @@ def ask(task: Task, encoder: Encoder, asked: int, adversaries: int = 3, seed: in
         truth, right, withstood = task.label[test[kept]], {}, {}
         for name, known in plain.items():
             given = [one[name] for one in (*seen, *against)]
-            classifier = probe(known[train], task.label[train], task.group[train])
-            guess = classifier.named(np.concatenate(given)).reshape(len(given), -1)
+            together = np.concatenate(given)
+            guess = together.argmax(1) if answers else probe(known[train], task.label[train], task.group[train]).named(together)
+            guess = guess.reshape(len(given), -1)
             right[name] = (guess[: len(SETS)] == truth).T
             # Where fewer backgrounds of other classes are there than wanted, the picture as it is stands in for those that are missing.
             tried = np.where(drawn.adversaries[kept].T >= 0, guess[len(SETS) :], guess[0])
