@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from foveate.api import evaluate
 from foveate.evaluate import discovery, got10k, knn, linear, pictures
 from foveate.evaluate.linear import LinearSettings
 from foveate.models import imgfocus
+from foveate.models.convnets import ConvConfig, ConvNet, save_convnet
 from foveate.models.vit import Vit, VitConfig, load_vit, save_vit
 from foveate.schema import FoveateError
 from tests import layouts
@@ -113,6 +115,25 @@ def test_features_are_the_last_blocks_and_leave_the_backbone_alone(tiny: Path, t
         table = linear.linear(data, str(tiny), 32, probe)
         assert table.equals(linear.linear(data, str(tiny), 32, probe)) and 0 <= table["top1"][0] <= table["best_top1"][0]
     assert all(torch.equal(value, before[name]) for name, value in vit.state_dict().items())
+
+
+def test_convolutional_networks_are_probed_by_the_recipe_of_moco(tmp_path: Path) -> None:
+    """Colours let through by random weights; rates of 30, 3 and .3 as in the script (``--lr 30 --schedule 60 80``)."""
+    assert [linear.rate(epoch, linear.MOCO) for epoch in (0, 59, 60, 79, 80, 99)] == pytest.approx([30, 30, 3, 3, 0.3, 0.3])
+    data = layouts.imagenet(tmp_path / "in", 6, 2, side=40)
+    torch.manual_seed(0)
+    net = ConvNet(ConvConfig("resnet18", 8))
+    save_convnet(net, tmp_path / "net")
+    found = linear.frozen(str(tmp_path / "net"))
+    before = {name: value.clone() for name, value in found.state_dict().items()}
+    views = next(pictures.plain_views(pictures.read_split(data, "val").paths, found, 40))
+    assert (
+        torch.allclose(linear.features(found, views), net.eval()(views).cls, atol=1e-5)
+        and found.state_dict().keys() == before.keys()
+    )
+    table = linear.linear(data, str(tmp_path / "net"), 40, replace(linear.MOCO, epochs=3, drops=(1, 2), views="fixed"))
+    assert table["epochs"][0] == 3 and 0 <= table["top1"][0] <= 1
+    assert all(torch.equal(value, before[name]) for name, value in linear.frozen(str(tmp_path / "net")).state_dict().items())
 
 
 @settings(max_examples=40, deadline=None)

@@ -19,6 +19,7 @@ from foveate.schema import FoveateError
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from foveate.models.convnets import ConvNet
     from foveate.models.vit import Vit
 
 RESIZE = 256 / 224
@@ -127,23 +128,24 @@ def centred(picture: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
     return np.asarray(small.crop((left, top, left + size, top + size)))
 
 
-def normalised(pictures: Sequence[NDArray[np.uint8]], vit: Vit) -> Tensor:
+def normalised(pictures: Sequence[NDArray[np.uint8]], vit: Vit | ConvNet) -> Tensor:
     """f32[B, 3, H, W] as the network wants them, on its device: ImageNet's colours."""
     import torch
 
     from foveate.models.folder import IMAGENET
 
-    stacked = torch.from_numpy(np.stack(pictures)).to(vit.cls_token.device).permute(0, 3, 1, 2)
+    stacked = torch.from_numpy(np.stack(pictures)).to(next(vit.parameters()).device).permute(0, 3, 1, 2)
     mean, std = (torch.tensor(values, device=stacked.device)[:, None, None] for values in IMAGENET)
     return (stacked / 255 - mean) / std
 
 
-def plain_views(paths: Sequence[Path], vit: Vit, size: int, batch: int = 64) -> Iterator[Tensor]:
+def plain_views(paths: Sequence[Path], vit: Vit | ConvNet, size: int, batch: int = 64) -> Iterator[Tensor]:
     """Batches of test views, f32[B, 3, size, size]."""
-    if size % vit.config.patch:
+    patch = getattr(vit.config, "patch", 1)  # convolutions take any size
+    if size % patch:
         raise FoveateError(
-            f"pictures of {size} px cannot be cut into patches of {vit.config.patch} px",
-            remedy=f"choose a size that is a multiple of {vit.config.patch}",
+            f"pictures of {size} px cannot be cut into patches of {patch} px",
+            remedy=f"choose a size that is a multiple of {patch}",
         )
     for start in range(0, len(paths), batch):
         yield normalised([centred(open_picture(path), size) for path in paths[start : start + batch]], vit)

@@ -85,9 +85,9 @@ def run(
 
         return knn(data, backbone, size or 224, progress=progress)
     if protocol == "linear":
-        from foveate.evaluate.linear import LinearSettings, linear
+        from foveate.evaluate.linear import linear
 
-        return linear(data, backbone, size or 224, LinearSettings(views="fixed" if cheap else "random"), progress)
+        return linear(data, backbone, size or 224, progress=progress, cheap=cheap)
     if protocol == "discovery":
         from foveate.evaluate.discovery import discovery
 
