@@ -123,8 +123,9 @@ def features(vit: Vit | ConvNet, views: Tensor, blocks: int = 4) -> Tensor:
 
     with torch.inference_mode():
         if isinstance(vit, ConvNet):
-            return vit(views).cls.float().clone()
-        found = torch.cat([seen.cls.float() for seen in vit.layers(views, range(-blocks, 0))], dim=1)
+            found: Tensor = vit(views).cls.float()
+        else:
+            found = torch.cat([seen.cls.float() for seen in vit.layers(views, range(-blocks, 0))], dim=1)
     return found.clone()  # an ordinary tensor, that a layer with gradients may be given
 
 

@@ -96,7 +96,7 @@ def evaluate(
         answers = challenge.ask(task, encoder, wanted.asked, wanted.adversaries, wanted.seed, progress)
         table = _table(answers, task, "picture")
         if out is not None:
-            _draw(task, answers, wanted.seed, out / "sets.png")
+            _draw(task, answers, out / "sets.png")
     if out is not None:
         write_text(out / "table.csv", _csv(table))
     return table
@@ -115,11 +115,11 @@ def _csv(table: pd.DataFrame) -> str:
     return str(table.to_csv(index=False, float_format="%.6g", lineterminator="\n"))
 
 
-def _draw(task: Task, answers: Answers, seed: int, path: Path) -> None:
+def _draw(task: Task, answers: Answers, path: Path) -> None:
     from foveate.evaluate.backgrounds.sheet import sheet
 
     with write_aside(path) as aside:
-        sheet(task, answers, seed).save(aside, format="PNG")
+        sheet(task, answers).save(aside, format="PNG")
 
 
 # --- of a project ----------------------------------------------------------------------------------------------------------------
@@ -212,7 +212,7 @@ def run(project: Project, wanted: Wanted, progress: Progress = silent) -> Artefa
         )
         tables.append(_table(answers, task, source))
         names[source] = list(task.classes)
-        _draw(task, answers, full.seed, target.path(f"{source}.png"))
+        _draw(task, answers, target.path(f"{source}.png"))
     write_text(target.path("table.csv"), _csv(pd.concat(tables, ignore_index=True)))
     target.finish({"asked": asdict(wanted), "model": Path(full.backbone).name, "kind": encoder.kind, "classes": names})
     return target

@@ -74,7 +74,7 @@ class Answers:
         label: i64[M]; group: [M].
         right: by way of reading, bool[M, 8] in the order of ``SETS``.
         withstood: by way of reading, bool[M]: right on every background of another class that was tried.
-        at: i64[M], their positions in the task.
+        at: i64[M], their positions in the task; behind: i64[M, 3], those of the scenes behind them in the mixed sets.
     """
 
     label: NDArray[np.int64]
@@ -82,6 +82,7 @@ class Answers:
     right: dict[str, NDArray[np.bool_]]
     withstood: dict[str, NDArray[np.bool_]]
     at: NDArray[np.int64]
+    behind: NDArray[np.int64]
 
 
 def fold_of(label: NDArray[np.int64], group: NDArray[np.str_], folds: int) -> NDArray[np.int64]:
@@ -152,7 +153,7 @@ def ask(
             # Where fewer backgrounds of other classes are there than wanted, the picture as it is stands in for those that are missing.
             tried = np.where(drawn.adversaries[kept].T >= 0, guess[len(SETS) :], guess[0])
             withstood[name] = (np.concatenate([guess[:1], tried]) == truth).all(0) if adversaries else right[name][:, 0]
-        parts.append(Answers(truth, task.group[test[kept]], right, withstood, test[kept]))
+        parts.append(Answers(truth, task.group[test[kept]], right, withstood, test[kept], test[drawn.mixed[kept]]))
     if not parts:
         raise FoveateError(
             "no picture can be put on the background of another: each class needs pictures of several groups (animals, videos)",
@@ -165,6 +166,7 @@ def ask(
         {name: np.concatenate([part.right[name] for part in parts]) for name in plain},
         {name: np.concatenate([part.withstood[name] for part in parts]) for name in plain},
         np.concatenate([part.at for part in parts]),
+        np.concatenate([part.behind for part in parts]),
     )
 
 

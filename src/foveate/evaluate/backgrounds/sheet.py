@@ -6,19 +6,19 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from foveate.evaluate.backgrounds.challenge import Answers, Task
-from foveate.evaluate.backgrounds.composites import SETS, TITLES, compose, partners
+from foveate.evaluate.backgrounds.challenge import Answers, Task, table
+from foveate.evaluate.backgrounds.composites import SETS, TITLES, Partners, compose
 
 if TYPE_CHECKING:
     from PIL import Image
 
 EXAMPLES = 6
 _WIDE, _TALL = 150, 112  # pixels that a picture has at most
-_GAP, _TEXT, _LINE = 4, 14, 18
+_GAP, _LINE, _MARGIN = 4, 18, 108
 _INK, _PAPER, _WRONG = (29, 32, 36), (255, 255, 255), (213, 94, 0)
 
 
-def sheet(task: Task, answers: Answers, seed: int, feature: str = "whole") -> Image.Image:
+def sheet(task: Task, answers: Answers, feature: str = "whole") -> Image.Image:
     """A figure of held-out scenes of different classes and groups; of clips the frame in the middle.
 
     Above each picture stands whether the probe named its class (a tick) or another one (a cross), and over the columns the share of all.
@@ -26,42 +26,30 @@ def sheet(task: Task, answers: Answers, seed: int, feature: str = "whole") -> Im
     from PIL import Image, ImageDraw
 
     from foveate.attention.sheets import font
-    from foveate.evaluate.backgrounds.challenge import table
 
-    picked = _picked(task, answers)
+    picked, letters = _picked(task, answers), font()
     height, width = task.scenes[int(answers.at[picked[0]])].frames.shape[1:3]
     scale = min(_WIDE / width, _TALL / height)
     width, height = round(width * scale), round(height * scale)
-    letters, means = (
-        font(),
-        {row["set"]: row["accuracy"] for row in table(answers, len(task.classes)) if row["feature"] == feature},
-    )
-    column = max(width, 96) + _GAP
-    size = (len(SETS) * column - _GAP, 2 * _LINE + len(picked) * (height + _LINE + _GAP) + 4)
-    canvas = Image.new("RGB", size, _PAPER)
+    column, line = max(width, 96) + _GAP, height + _LINE + _GAP
+    canvas = Image.new("RGB", (_MARGIN + len(SETS) * column - _GAP, 2 * _LINE + 4 + len(picked) * line), _PAPER)
     draw = ImageDraw.Draw(canvas)
+    means = {row["set"]: row["accuracy"] for row in table(answers, len(task.classes)) if row["feature"] == feature}
     for k, which in enumerate(SETS):
-        draw.text((k * column + 1, 0), TITLES[which], _INK, letters)
-        draw.text((k * column + 1, _LINE), f"{100 * means[which]:.0f} % right", _INK, letters)
-    pictures = {}
-    for _, test in task.folds():
-        test = test[np.isin(task.label[test], answers.label)]
-        drawn = partners(task.label[test], task.group[test], 0, seed)
-        held = [task.scenes[n] for n in test.tolist()]
-        for k in range(len(test)):
-            for row, place in enumerate(picked):
-                if answers.at[place] == test[k]:
-                    pictures[row] = [compose(held, k, which, drawn) for which in SETS]
+        draw.text((_MARGIN + k * column + 1, 0), TITLES[which], _INK, letters)
+        draw.text((_MARGIN + k * column + 1, _LINE), f"{100 * means[which]:.0f} % right", _INK, letters)
+    behind = np.full((len(task.scenes), answers.behind.shape[1]), -1, np.int64)
+    behind[answers.at] = answers.behind
+    drawn = Partners(behind, np.empty((len(task.scenes), 0), np.int64))
     for row, place in enumerate(picked):
-        top = 2 * _LINE + 4 + row * (height + _LINE + _GAP)
-        name = task.classes[int(answers.label[place])]
-        for k, picture in enumerate(pictures[row]):
-            right = bool(answers.right[feature][place, k])
-            draw.text((k * column + 1, top), "\u2713" if right else "\u2717", _INK if right else _WRONG, letters)
+        top, name = 2 * _LINE + 4 + row * line, task.classes[int(answers.label[place])]
+        draw.multiline_text((0, top + _LINE), name.replace("_", " ").replace(", ", ",\n"), _INK, letters)
+        for k, which in enumerate(SETS):
+            left, right = _MARGIN + k * column, bool(answers.right[feature][place, k])
+            draw.text((left + 1, top), "\u2713" if right else "\u2717", _INK if right else _WRONG, letters)
+            picture = compose(task.scenes, int(answers.at[place]), which, drawn)
             shown = Image.fromarray(picture[len(picture) // 2]).resize((width, height), Image.Resampling.BICUBIC)
-            canvas.paste(shown, (k * column, top + _LINE))
-        draw.text((18, top), name, _INK, letters)
-        draw.rectangle((column - _GAP, top, column + 0, top + _LINE - 1), fill=_PAPER)
+            canvas.paste(shown, (left, top + _LINE))
     return canvas
 
 
