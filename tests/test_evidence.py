@@ -115,5 +115,5 @@ def test_a_study_is_shown_with_masks_and_asked_about_its_backgrounds(tmp_path: P
     assert all(row["classes"] == 3 and row["groups"] <= 3 and row["low"] is None for row in rows)
     assert backgrounds.run(project, wanted).stamp == made.stamp == backgrounds.found(project).stamp
     shown = section.load(collect(project, "default"), Notes(study))
-    assert shown is not None and len(shown.lines) == 10 and len(shown.sheets) == 2 and "handcrafted" in shown.texts[0]
-    assert any("chance" in text for text in shown.texts[1:])
+    assert shown is not None and len(shown.lines) == 10 and len(shown.sheets) == 2 and "handcrafted" in shown.text
+    assert len(shown.told) == 4 and all("chance" in text for text in shown.told)

@@ -14,18 +14,18 @@ from foveate.report.sources import Notes, Problem, Sources
 from foveate.store import Artefact
 
 _SOURCES = {"crop": "crops", "frame": "whole views"}
-_FEATURES = {"whole": "vector of the whole picture", "subject": "mean of the animal's patches"}
+_FEATURES = {"whole": "vector of the picture", "subject": "mean of the animal's patches"}
 _MEANING = {
     "original": "as they are",
     "only_fg": "the animal on black",
-    "no_fg": "the animal blackened, its shape stays",
-    "only_bg_b": "the animal's box blackened",
+    "no_fg": "the animal black, its shape stays",
+    "only_bg_b": "the animal's box black",
     "only_bg_t": "the box filled with what is beside it",
-    "mixed_same": "the animal before another picture's background, of the same class",
-    "mixed_rand": "… of a class drawn at random",
-    "mixed_next": "… of another class",
+    "mixed_same": "before a background of the same class",
+    "mixed_rand": "… of any class",
+    "mixed_next": "… of the next class",
     "gap": "Mixed-Same less Mixed-Rand",
-    "adversarial": "right before each of several backgrounds of other classes",
+    "adversarial": "right before all of several of other classes",
 }
 
 
@@ -48,7 +48,8 @@ class Line:
 
 @dataclass(frozen=True)
 class Shown:
-    texts: list[str]
+    text: str
+    told: list[str]  # in every way of showing and reading
     heads: list[str]
     lines: list[Line]
     sheets: list[tuple[str, Sheet]]
@@ -72,7 +73,7 @@ def _load(artefact: Artefact) -> Shown:
         Line(titles[which], _MEANING[which], [_cell(by[source, feature, which]) for source, feature in ways], which == "gap")
         for which in (*SETS, "gap", "adversarial")
     ]
-    texts = [_asked(facts, by, ways[0]), *(_told(by, *way) for way in ways)]
+    told = [_told(by, *way) for way in ways]
     first, who = by[(*ways[0], "original")], _who(facts)
     adversaries = facts["asked"]["adversaries"]
     small = (
@@ -82,7 +83,7 @@ def _load(artefact: Artefact) -> Shown:
     )
     heads = [f"{_SOURCES[source]}, {_FEATURES[feature]}" for source, feature in ways]
     sheets = [(_SOURCES[source], _sheet(artefact, source)) for source in dict.fromkeys(source for source, _ in ways)]
-    return Shown(texts, heads, lines, sheets, small)
+    return Shown(_asked(facts, ways[0]), told, heads, lines, sheets, small)
 
 
 def _cell(row: dict[str, Any]) -> Cell:
@@ -93,13 +94,15 @@ def _percent(value: float) -> str:
     return f"{100 * value:.0f} %"
 
 
-def _asked(facts: dict[str, Any], by: dict[tuple[str, str, str], dict[str, Any]], way: tuple[str, str]) -> str:
-    classes, who = facts["classes"][way[0]], _who(facts)
+def _asked(facts: dict[str, Any], way: tuple[str, str]) -> str:
+    classes, who = [name.replace("_", " ") for name in facts["classes"][way[0]]], _who(facts)
     what = "which animal it is" if who == "videos" else "what the animal is doing"
     return (
         "What an animal does often goes together with where it is, and a model may then learn the place and not the animal. Here a "
         f"linear probe on {facts['model']} names {what} in single pictures ({'; '.join(classes)}), always of {who} that it was not "
-        "trained on. Then it is asked about the same pictures with the animal taken out, or put before another background."
+        "trained on. Then it is asked about the same pictures with the animal taken out, or put before another background. Any other "
+        "background costs something, because a picture that was put together looks unlike those it learned from; what tells is whether "
+        "a background of the same class costs less than one of any class (BG-Gap)."
     )
 
 
@@ -110,33 +113,30 @@ def _who(facts: dict[str, Any]) -> str:
 
 def _told(by: dict[tuple[str, str, str], dict[str, Any]], source: str, feature: str) -> str:
     """One way of showing and reading in plain words."""
-    of = {which: by[source, feature, which] for which in (*SETS, "gap", "adversarial")}
-    original, chance = of["original"], of["original"]["chance"]
-    begin = f"In {_SOURCES[source]}, with the {_FEATURES[feature]}: {_percent(original['accuracy'])} right (chance {_percent(chance)})"
+    of = {which: by[source, feature, which] for which in (*SETS, "gap")}
+    original, ground, gap, chance = of["original"], of["only_bg_t"], of["gap"], of["original"]["chance"]
+    begin = f"{_SOURCES[source].capitalize()}, {_FEATURES[feature]}: {_percent(original['accuracy'])} right (chance {_percent(chance)})"
     if original["low"] is not None and original["low"] <= chance:
         return f"{begin}, which is not shown to be above chance, so that nothing can be said about what the probe leans on."
-    ground = of["only_bg_t"]
-    alone = f"with the background alone (the animal's box filled) {_percent(ground['accuracy'])}"
+    alone = f"{_percent(ground['accuracy'])} with the background alone"
     if ground["low"] is not None:
-        above = (
-            "above chance: the background gives something away" if ground["low"] > chance else "not shown to be above chance"
-        )
-        alone += f", {above}"
-    gap = of["gap"]
-    points = f"{100 * gap['accuracy']:+.0f} points"
+        alone += ", so it gives something away" if ground["low"] > chance else ", not shown to be above chance"
+    change = _percent(of["mixed_rand"]["accuracy"])
+    points = f"{_points(gap['accuracy'])} points"
+    between = "" if gap["low"] is None else f" (95 % interval {_points(gap['low'])} to {_points(gap['high'])})"
     if gap["low"] is None:
-        verdict = f"The right background is worth {points} in these pictures; there are too few animals for an interval."
+        verdict = f"The right background is worth {points} in these pictures; too few groups for an interval."
     elif gap["low"] > 0:
-        verdict = f"The right background is worth {points} ({100 * gap['low']:+.0f} to {100 * gap['high']:+.0f}): the model leans on it."
+        verdict = f"The right background is worth {points}{between}: the model leans on it."
     else:
-        verdict = (
-            f"That the right background helps is not shown ({points}, 95 % interval {100 * gap['low']:+.0f} to "
-            f"{100 * gap['high']:+.0f})."
-        )
-    return (
-        f"{begin}; {alone}; with the animal alone, on black, {_percent(of['only_fg']['accuracy'])}; before a background of a class drawn "
-        f"at random {_percent(of['mixed_rand']['accuracy'])}. {verdict}"
-    )
+        verdict = f"That it leans on the background is not shown: the right one is worth {points}{between}."
+    return f"{begin}; {alone}; {change} before a background of any class. {verdict}"
+
+
+def _points(value: float) -> str:
+    """Hundredths, with their sign."""
+    whole = round(100 * value)
+    return f"{whole:+d}" if whole else "0"
 
 
 def _sheet(artefact: Artefact, source: str) -> Sheet:
