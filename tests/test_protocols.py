@@ -28,6 +28,7 @@ from foveate.evaluate.label_propagation import PropagationSettings
 from foveate.evaluate.pictures import load
 from foveate.evaluate.segmentation import SegmentationSettings
 from foveate.models import imgfocus
+from foveate.models.convnets import ConvConfig, ConvNet
 from foveate.models.vit import Vit, VitConfig, load_vit, save_vit
 from foveate.schema import FoveateError
 from tests import layouts
@@ -126,6 +127,22 @@ def test_a_still_film_keeps_its_labels_and_a_moved_one_moves_them() -> None:
     moved = torch.roll(tokens, (1, 2), (0, 1))
     found = labels.spread(moved, tokens[None], mask[None], PropagationSettings(radius=5, top=1))
     assert torch.equal(found, torch.roll(mask, (1, 2), (0, 1)))
+
+
+def test_a_resnet_hands_labels_on_as_well(tmp_path: Path) -> None:
+    """Cells of its third stage; a still film keeps its first labels, up to what cells of 16 pixels can hold."""
+    torch.manual_seed(0)
+    net = ConvNet(ConvConfig("resnet18", 8)).eval()
+    rng = np.random.default_rng(0)
+    Image.fromarray(rng.integers(0, 255, (96, 128, 3)).astype(np.uint8)).save(tmp_path / "0.png")
+    first = np.zeros((96, 128), np.uint8)
+    first[32:64, 48:96] = 1
+    found = list(labels.propagate([tmp_path / "0.png"] * 3, first, net, 96))
+    assert labels.tokens_of(tmp_path / "0.png", net, 6, 8).shape == (6, 8, 32)
+    both, either = ((found[2] == 1) & (first == 1)).sum(), ((found[2] == 1) | (first == 1)).sum()
+    assert both / either > 0.6
+    with pytest.raises(FoveateError, match="for clips"):
+        list(labels.propagate([tmp_path / "0.png"] * 2, first, ConvNet(ConvConfig("c3d", 4)), 96))
 
 
 def test_sizes_are_those_of_the_script() -> None:

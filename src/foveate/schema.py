@@ -42,8 +42,20 @@ TrackTarget = Literal["via-tracks", "coco", "cvat", "movement", "movement-legacy
 """What tracks can be exported as."""
 
 Protocol = Literal[
-    "davis", "davis-propagation", "knn", "linear", "finetune", "discovery", "segmentation", "got10k", "backgrounds",
-    "voc07", "ucf101", "hmdb51", "jhmdb", "mini-kinetics",
+    "davis",
+    "davis-propagation",
+    "knn",
+    "linear",
+    "finetune",
+    "discovery",
+    "segmentation",
+    "got10k",
+    "backgrounds",
+    "voc07",
+    "ucf101",
+    "hmdb51",
+    "jhmdb",
+    "mini-kinetics",
 ]
 """What `evaluate` scores."""
 

@@ -2,6 +2,7 @@
 after Jabri et al. 2020). Nothing is trained: each patch takes the labels of the patches it is most like, in the first and the last frames.
 
     features    final patch tokens, as unit vectors
+                of ResNets the cells of the third stage, 16 pixels on each side, as unit vectors (PreViTS says layers 3 and 4)
     context     the first frame and the 7 before
     affinity    exp(cosine / .1) of each patch with those of the context at most 12 rows and columns away; the 5 largest, adding up to 1
     labels      soft, on the grid of patches; for the eye enlarged, each object's map stretched to 0..1, the largest one in each pixel
@@ -23,10 +24,12 @@ import numpy as np
 
 from foveate.evaluate.davis import VOID, Labels
 from foveate.evaluate.pictures import open_picture
+from foveate.schema import FoveateError
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from foveate.models.convnets import ConvNet
     from foveate.models.vit import Vit
 
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.228, 0.224, 0.225)
@@ -45,27 +48,27 @@ class PropagationSettings:
 
 
 def propagate(
-    pictures: Sequence[Path], first: Labels, vit: Vit, size: int = 480, settings: PropagationSettings | None = None
+    pictures: Sequence[Path], first: Labels, vit: Vit | ConvNet, size: int = 480, settings: PropagationSettings | None = None
 ) -> Iterator[Labels]:
     """Objects of every frame, uint8[H, W], the first as given.
 
     Args:
         pictures: files, in order of time.
         first: objects of the first one; 255 is nobody.
-        vit: a backbone in eval mode.
+        vit: a backbone in eval mode, a transformer or a ResNet.
         size: pixels of the short side.
         settings: see there.
     """
     import torch
 
     settings = settings or PropagationSettings()
-    patch, (height, width) = vit.config.patch, first.shape
+    patch, (height, width) = cell_of(vit), first.shape
     rows, columns = (side // patch for side in shown_at(height, width, size, patch))
     first = np.where(first == VOID, 0, first).astype(np.uint8)
     yield first
     context: deque[tuple[Tensor, Tensor]] = deque(maxlen=settings.frames)
     with torch.inference_mode():
-        begun = tokens_of(pictures[0], vit, rows, columns), small(first, rows, columns).to(vit.cls_token.device)
+        begun = tokens_of(pictures[0], vit, rows, columns), small(first, rows, columns).to(next(vit.parameters()).device)
         for path in pictures[1:]:
             tokens = tokens_of(path, vit, rows, columns)
             known = [begun, *context]
@@ -83,15 +86,38 @@ def shown_at(height: int, width: int, size: int, patch: int) -> tuple[int, int]:
     return (long, short) if height > width else (short, long)
 
 
-def tokens_of(path: Path, vit: Vit, rows: int, columns: int) -> Tensor:
+def cell_of(vit: Vit | ConvNet) -> int:
+    """Pixels per side of what has a vector.
+
+    Raises:
+        FoveateError: a network of convolutions that is no ResNet.
+    """
+    patch = getattr(vit.config, "patch", None)
+    if patch is not None:
+        return int(patch)
+    if vit.config.network not in ("resnet18", "resnet50"):
+        raise FoveateError(
+            f"a {vit.config.network} is for clips, not for single frames", remedy="name a transformer or a ResNet"
+        )
+    return 16
+
+
+def tokens_of(path: Path, vit: Vit | ConvNet, rows: int, columns: int) -> Tensor:
     """f32[rows, columns, D] of unit vectors; the picture is resized bilinearly without a filter, as OpenCV does it."""
     import torch
     from torch.nn import functional
 
-    picture = torch.from_numpy(open_picture(path).copy()).to(vit.cls_token.device).permute(2, 0, 1)[None].float() / 255
-    shown = functional.interpolate(picture, (rows * vit.config.patch, columns * vit.config.patch), mode="bilinear")
+    picture = torch.from_numpy(open_picture(path).copy()).to(next(vit.parameters()).device).permute(2, 0, 1)[None].float() / 255
+    shown = functional.interpolate(picture, (rows * cell_of(vit), columns * cell_of(vit)), mode="bilinear")
     mean, std = (torch.tensor(values, device=shown.device)[:, None, None] for values in (_MEAN, _STD))
-    return functional.normalize(vit((shown - mean) / std).patches[0].float(), dim=-1).view(rows, columns, -1)
+    if hasattr(vit.config, "patch"):
+        return functional.normalize(vit((shown - mean) / std).patches[0].float(), dim=-1).view(rows, columns, -1)
+    found = (shown - mean) / std
+    for name, layer in vit.body.named_children():
+        found = layer(found)
+        if name == "layer3":
+            break
+    return functional.normalize(found[0].float(), dim=0).permute(1, 2, 0)
 
 
 def small(labels: Labels, rows: int, columns: int) -> Tensor:

@@ -153,9 +153,9 @@ def davis_propagation(
         progress: told of the sequences done.
     """
     from foveate.evaluate.label_propagation import propagate
-    from foveate.evaluate.pictures import load
+    from foveate.evaluate.linear import frozen
 
-    vit = load(backbone).eval()
+    vit = frozen(backbone)
 
     def found(one: Footage, first: Labels) -> list[Labels]:
         return list(propagate(one.pictures, first, vit, size))
