@@ -92,10 +92,11 @@ def cell_of(vit: Vit | ConvNet) -> int:
     Raises:
         FoveateError: a network of convolutions that is no ResNet.
     """
-    patch = getattr(vit.config, "patch", None)
-    if patch is not None:
-        return int(patch)
-    if vit.config.network not in ("resnet18", "resnet50"):
+    from foveate.models.convnets import ConvNet
+
+    if not isinstance(vit, ConvNet):
+        return vit.config.patch
+    if vit.config.video:
         raise FoveateError(
             f"a {vit.config.network} is for clips, not for single frames", remedy="name a transformer or a ResNet"
         )
@@ -107,10 +108,12 @@ def tokens_of(path: Path, vit: Vit | ConvNet, rows: int, columns: int) -> Tensor
     import torch
     from torch.nn import functional
 
+    from foveate.models.convnets import ConvNet
+
     picture = torch.from_numpy(open_picture(path).copy()).to(next(vit.parameters()).device).permute(2, 0, 1)[None].float() / 255
     shown = functional.interpolate(picture, (rows * cell_of(vit), columns * cell_of(vit)), mode="bilinear")
     mean, std = (torch.tensor(values, device=shown.device)[:, None, None] for values in (_MEAN, _STD))
-    if hasattr(vit.config, "patch"):
+    if not isinstance(vit, ConvNet):
         return functional.normalize(vit((shown - mean) / std).patches[0].float(), dim=-1).view(rows, columns, -1)
     found = (shown - mean) / std
     for name, layer in vit.body.named_children():
