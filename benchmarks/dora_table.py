@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 from signs_table import SIX, Many, animals, interval, seeds, table, verdict, written
 
 PAGE = RESULTS.parents[1] / "docs" / "dora.md"
-SYSTEMS = ("start", "dora", "dino", "ibot")
+FOUR = {"own": "", "free": ", four pens"}
+SYSTEMS = ("start", "dora", "dino", "ibot", "dora, four pens", "dino, four pens")
 MEASURES = {
     "behaviour": "behaviour, F1 of six",
     "animal": "which animal",
@@ -41,7 +42,7 @@ def load() -> dict[str, dict[int, Cell]]:
     found: dict[str, dict[int, Cell]] = {}
     for path in sorted((RESULTS / "dora").glob("*.json")):
         cell = json.loads(path.read_text(encoding="utf-8"))
-        found.setdefault(cell["cell"]["system"], {})[cell["cell"]["seed"] or 0] = cell
+        found.setdefault(cell["cell"]["system"] + FOUR[cell["cell"]["places"]], {})[cell["cell"]["seed"] or 0] = cell
     return found
 
 
@@ -75,7 +76,14 @@ def differences(found: dict[str, dict[int, Cell]]) -> str:
     of another counts only where it is ahead of its own start."""
     rows = []
     learned: set[tuple[str, str]] = set()
-    for one, other in (("dora", "start"), ("dino", "start"), ("ibot", "start"), ("dora", "dino"), ("dora", "ibot")):
+    for one, other in (
+        ("dora", "start"),
+        ("dino", "start"),
+        ("ibot", "start"),
+        *((f"{one}, four pens", "start") for one in ("dora", "dino")),
+        ("dora", "dino"),
+        ("dora", "ibot"),
+    ):
         both = sorted(found.get(one, {}).keys() & found.get(other, {}).keys())
         cells = [[found[system][seed] for seed in both] for system in (one, other)]
         for measure, title in MEASURES.items() if both else ():

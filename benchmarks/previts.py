@@ -5,9 +5,9 @@
     python benchmarks/previts.py --work FOLDER --tiny                 # a few steps on a few videos: does all run? Writes into FOLDER alone
 
 A cell is a ResNet-18 (system, seed) and everything that is measured of it, one JSON file in `results/previts/`. It is trained from random
-weights on whole views of the training videos of `signs_data.py`, by the recipes `miniature_moco`, `miniature_moco_sampling` and
-`miniature_previts`; a training that was stopped goes on. `previts_table.py` makes the tables, `previts_facts.py` measures what needs no
-training.
+weights on whole views of the training videos of `signs_data.py`, each in a place of its own (cells `-four`: in four pens), by the recipes
+`miniature_moco`, `miniature_moco_sampling` and `miniature_previts`; a training that was stopped goes on. `previts_table.py` makes the
+tables, `previts_facts.py` measures what needs no training.
 
 What is measured, nothing of it seen in training:
 
@@ -88,15 +88,18 @@ class Cell:
     system: str
     seed: int = 0
     share: float = 1.0  # of the training videos
+    places: Literal["own", "tied"] = "own"  # a set of `signs_data.py` to train on
 
     @property
     def name(self) -> str:
-        return f"{self.system}-{self.seed}" + ("" if self.share == 1 else f"-{round(100 * self.share)}")
+        share = "" if self.share == 1 else f"-{round(100 * self.share)}"
+        return f"{self.system}-{self.seed}{share}" + ("" if self.places == "own" else "-four")
 
 
 CELLS = (
     *(Cell("random", seed) for seed in range(3)),
     *(Cell(system, 0) for system in ("baseline", "attention", "sampling")),
+    *(Cell(system, 0, places="tied") for system in ("baseline", "attention")),
     *(Cell(system, seed) for seed in (1, 2) for system in ("baseline", "attention", "sampling")),
     *(Cell("drawn", seed) for seed in range(4)),
     *(Cell(system, 0, share) for share in (0.25, 0.5, 0.75) for system in ("attention", "baseline")),
@@ -370,7 +373,7 @@ def run(cell: Cell, size: Size, work: Path, results: Path) -> None:
         net = backbone_of(recipe(Cell("baseline", cell.seed), size), None)
         assert isinstance(net, ConvNet)
     else:
-        footage = signs_data.load(work / "footage", "tied")
+        footage = signs_data.load(work / "footage", cell.places)
         footage = footage.first(round(cell.share * len(footage.views)))
         net, about = train(recipe(cell, size), footage, size, work / "runs" / f"previts-{cell.name}")
     result = {

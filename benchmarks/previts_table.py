@@ -26,14 +26,16 @@ WORDS = {"random": "random start", "baseline": "MoCo", "sampling": "+ sampling",
 CROP, FRAME = "crop pooled last 1", "frame pooled last 1"
 Cells = dict[str, list[dict[str, Any]]]
 Values = NDArray[np.float64]
+FOUR = {"own": "", "tied": ", four pens"}
 
 
 def load(folder: Path) -> Cells:
-    """Cells of whole training sets by system, in the order of ``ORDER``; others under ``drawn`` and ``shares``."""
+    """Cells of the whole set by system, in the order of ``ORDER``; others under ``drawn`` and ``shares`` (less footage, four pens)."""
     found: Cells = {name: [] for name in (*ORDER, "drawn", "shares")}
     for path in sorted(folder.glob("*-*.json")):
         cell = json.loads(path.read_text(encoding="utf-8"))
-        found["shares" if cell["cell"]["share"] < 1 else cell["cell"]["system"]].append(cell)
+        other = cell["cell"]["share"] < 1 or cell["cell"]["places"] != "own"
+        found["shares" if other else cell["cell"]["system"]].append(cell)
     return {name: cells for name, cells in found.items() if cells}
 
 
@@ -124,7 +126,7 @@ def spread(found: Cells) -> str:
         method = cell["training"]["recipe"]["method"]
         base = method.get("base", method)
         settings = [f"{base['crops']['cover'] or 0:g}" if base["crops"]["cover"] else "", f"{method.get('attention', 0):g}"]
-        name = WORDS.get(cell["cell"]["system"], "PreViTS, drawn")
+        name = WORDS.get(cell["cell"]["system"], "PreViTS, drawn") + FOUR[cell["cell"]["places"]]
         told = [cell["animals"]["linear everything"], cell["animals"]["knn everything"], cell["probes"][CROP]["macro_six"]]
         on = cell["evidence"]["test"]
         rows.append([name, f"{100 * cell['cell']['share']:.0f} %", *settings, *(f"{v:.3f}" for v in told)])
@@ -146,7 +148,7 @@ def training(found: Cells) -> str:
                 name = f"{WORDS.get(cell['cell']['system'], system)} {cell['cell']['seed']}"
                 loss, found_last = (f"{told['loss'][0]:.2f} / {told['loss'][-1]:.2f}", f"{told['found'][-1]:.2f}")
                 rank = f"{looks[0]['rank']:.0f} / {looks[-1]['rank']:.0f}"
-                run = name + ("" if share == 1 else f", {100 * share:.0f} %")
+                run = name + FOUR[cell["cell"]["places"]] + ("" if share == 1 else f", {100 * share:.0f} %")
                 size = f"{about['pairs']:,}", f"{about['passes']:.0f}"
                 rows.append([run, *size, minutes, loss, found_last, " / ".join(attention), rank])
     head = [

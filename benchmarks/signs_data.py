@@ -1,7 +1,8 @@
 """The footage of the miniature protocol (`signs.py`): short pasture videos as arrays, with and without places that give the behaviour away.
 
     set.json          what it was made of, and the plan of every video
-    tied/ free/ test/ views.npy    u8[V, T, h, w, 3]      what the camera saw, made smaller
+    tied/ free/ own/ test/
+                      views.npy    u8[V, T, h, w, 3]      what the camera saw, made smaller
                       crops.npy    u8[V, T, s, s, 3]      the subject's square, cut from the full picture by its rendered mask
                       within.npy   u8[V, T, s, s / 8]     the subject in the crop, as bits
                       in_view.npy  u8[V, T, h, w / 8]     the subject in the view, as bits
@@ -11,7 +12,8 @@
 
 One animal per video, each with its own build, coat and temperament, filmed from above. There are four pens, and every video has a
 behaviour that takes most of its time. In `tied`, each training video is filmed in the pen of its behaviour; in `free`, the same animals do
-the same in pens drawn without regard to it. `test` are other animals in pens drawn without regard, the same for both.
+the same in pens drawn without regard to it; in `own` they do it each in a place of its own, so that a video is known by its place. `test`
+are other animals in the four pens, drawn without regard, the same for all.
 """
 
 from __future__ import annotations
@@ -39,6 +41,8 @@ from foveate.simulate.herd import Conditions, set_up_herd
 from foveate.simulate.plan import PastureSettings, Plan, plan, scripts
 
 PLACES = ("tied", "free")
+SETS = (("tied", "tied", "train"), ("free", "free", "train"), ("own", "free", "train"), ("test", "free", "test"))
+"""Name, what the plan follows, split."""
 FILES = ("views", "crops", "within", "in_view", "valid", "seen", "labels")
 _FPS, _EVERY = 5.0, 2  # rendered motion, and one frame in so many kept: 0.4 s apart
 
@@ -71,7 +75,7 @@ class Extent:
 
 @dataclass(frozen=True, eq=False)
 class Footage:
-    """One of the three sets; arrays as in the head of this file, pictures memory-mapped."""
+    """One of the sets; arrays as in the head of this file, pictures memory-mapped."""
 
     name: str
     views: NDArray[np.uint8]
@@ -124,7 +128,7 @@ def load(folder: Path, name: str) -> Footage:
 
 
 def make(folder: Path, extent: Extent, workers: int = 1) -> None:
-    """Render whatever of the three sets is not in ``folder`` yet."""
+    """Render whatever of the sets is not in ``folder`` yet."""
     described = folder / "set.json"
     about = json.loads(json.dumps({"extent": asdict(extent), "behaviours": ALL}))
     if described.exists():
@@ -134,9 +138,9 @@ def make(folder: Path, extent: Extent, workers: int = 1) -> None:
             raise SystemExit(f"{folder} holds other footage; name another folder")
     folder.mkdir(parents=True, exist_ok=True)
     described.write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
-    for name, places, split in (("tied", "tied", "train"), ("free", "free", "train"), ("test", "free", "test")):
+    for name, places, split in SETS:
         settings = extent.settings(places)
-        chosen = [video for video in plan(settings) if video.split == split]
+        chosen = [replace(video, pen=-1) if name == "own" else video for video in plan(settings) if video.split == split]
         if not (folder / name).exists():
             _write(folder / name, _rendered(extent, settings, chosen, workers))
 
@@ -162,9 +166,10 @@ def render(extent: Extent, settings: PastureSettings, video: Plan) -> dict[str, 
     from PIL import Image
 
     n, height, width = round(settings.seconds * settings.fps), settings.height, settings.width
+    place = (settings.seed, 600, video.pen) if video.pen >= 0 else (settings.seed, 601, video.index)
     studio, motions = set_up_herd(
         (settings.seed, video.index), scripts(settings, video), 1, n, settings.fps, width, height, settings.difficulty,
-        Conditions(background=(settings.seed, 600, video.pen)), settings.names, views=("top",),
+        Conditions(background=place), settings.names, views=("top",),
     )  # fmt: skip
     kept = np.arange(0, n, _EVERY)
     shots = [studio.take(int(t))[0] for t in kept]

@@ -97,7 +97,12 @@ def test_tables_of_cells(scripts: Any, tmp_path: Path) -> None:
         one = {"videos": "0.1 0.2 0.3 0.2", "areas": "0.1 0.1 0.1 0.2"}
         labels = dict.fromkeys(tables.SIX, "110110110110")
         probes = {probe: {"counts": labels} for probe in (tables.CROP, tables.FRAME)}
-        cell = {"cell": {"system": system, "seed": 0, "share": 1.0}, "training": {}, "animals": animals, "probes": probes}
+        cell = {
+            "cell": {"system": system, "seed": 0, "share": 1.0, "places": "own"},
+            "training": {},
+            "animals": animals,
+            "probes": probes,
+        }
         (tmp_path / f"{system}-0.json").write_text(
             json.dumps({**cell, "evidence": dict.fromkeys(("classifier", "test", "davis"), one)})
         )
