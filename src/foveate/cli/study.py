@@ -10,6 +10,7 @@ import tyro
 
 from foveate.cli.options import EVERYTHING, Options, Wanted, print_json, stages
 from foveate.recipes import Name
+from foveate.recipes.amflow import ClipName
 from foveate.schema import FoveateError
 
 
@@ -210,7 +211,7 @@ def adapt(
     options: Wanted = EVERYTHING,
     camera: Literal["auto", "static", "moving"] | None = None,
     data: Path | None = None,
-    recipe: Literal["kinetics400_am12", "kinetics400_am16", "ssv2_am12", "smarthome_ends"] = "kinetics400_am12",
+    recipe: ClipName = "kinetics400_am12",
     out: Path = Path("adapted"),
     start: str | None = None,
     batch: int | None = None,
@@ -243,14 +244,15 @@ def adapt(
     """
     from foveate import printed
     from foveate.actions.probe import ADAPTED
+    from foveate.verbs import adapt_clips
 
     if data is not None:
         if camera is not None:
             raise FoveateError(
                 "--camera is of a project; a data set's camera is its recipe's", remedy="leave out one of the two"
             )
-        changed = {"start": start, "batch": batch, "steps": steps, "seed": seed, "size": size}
-        return _adapt_clips(options, data, recipe, out, changed, two_phases)
+        found = adapt_clips(data, recipe, out, start, batch, steps, seed, size, two_phases, progress=True)
+        return _clip_scores(options, recipe, out, found)
     name = f"{ADAPTED}-{camera}" if camera else ADAPTED
     code = stages(options, "compare", name)
     if not options.json:
@@ -258,21 +260,9 @@ def adapt(
     return code
 
 
-def _adapt_clips(
-    options: Options,
-    data: Path,
-    recipe: Literal["kinetics400_am12", "kinetics400_am16", "ssv2_am12", "smarthome_ends"],
-    out: Path,
-    changed: dict[str, str | int | None],
-    two_phases: bool,
-) -> int:
+def _clip_scores(options: Options, recipe: str, out: Path, found: dict[str, Any]) -> int:
     from foveate import console
-    from foveate.verbs import adapt_clips
 
-    with console.show("test", 1) as display:
-        found = adapt_clips(
-            data, recipe, out, changed, two_phases, lambda done, total: display.update(recipe, done, total), console.line
-        )
     if options.json:
         print_json(found)
     elif os.environ.get("RANK", "0") == "0":

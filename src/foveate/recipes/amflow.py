@@ -6,7 +6,7 @@ and AIM. Nothing of this was run: it needs GPUs and the data sets.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from foveate.data.labelled import Sampling, Set
 from foveate.schedules import Schedule, constant
@@ -95,6 +95,7 @@ def smarthome_ends(*, videos: int = 10_000, batch: int = 32, seed: int = 0, star
     )
 
 
+ClipName = Literal["kinetics400_am12", "kinetics400_am16", "ssv2_am12", "smarthome_ends"]
 CLIP_RECIPES = {
     "kinetics400_am12": kinetics400_am12,
     "kinetics400_am16": kinetics400_am16,
