@@ -361,7 +361,8 @@ def test_real_weights_beat_random_ones(tmp_path: Path) -> None:
     """End to end in the data sets' layouts. (After a few steps of 150 classes most are given somewhere, so mean IoU is low.)"""
     real = load_vit(imgfocus.build_imgfocus())
     torch.manual_seed(0)
-    save_vit(Vit(replace(real.config, layer_scale=None)), tmp_path / "random")  # with scales of 1e-5 it is its patches, and slow
+    # With scales of 1e-5 a random network would be its patches, and slow.
+    save_vit(Vit(replace(real.config, layer_scale=None)), tmp_path / "random")
     scenes, films = layouts.ade(tmp_path / "ade", 12, 3), layouts.davis(tmp_path / "davis", 4)
     pictures = layouts.imagenet(tmp_path / "in", 10, 8)
     calm = FinetuneSettings(
