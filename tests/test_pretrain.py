@@ -269,7 +269,15 @@ def test_recipes_are_whole_and_say_what_they_cost() -> None:
             4,
             "elsewhere",
         )
-        assert max(shorter.training.keep) == 50 and shorter.training.lr.peak < recipe.training.lr.peak
+        assert max(shorter.training.keep) == 50
+        fixed = name in (
+            "dora_miniature",
+            "dino_miniature",
+            "ibot_miniature",
+        )  # their rate is that of a batch of 256, whatever the batch
+        assert (
+            shorter.training.lr.peak == recipe.training.lr.peak if fixed else shorter.training.lr.peak < recipe.training.lr.peak
+        )
         schedules = [value for value in vars(shorter.method).values() if isinstance(value, Schedule)]
         assert all(schedule.warmup < 50 for schedule in schedules)
     assert set(recipes.Name.__args__) == set(RECIPES)  # type: ignore[attr-defined]
