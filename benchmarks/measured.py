@@ -113,7 +113,7 @@ def tracking_rows() -> list[Row]:
         what = f"two animals that differ by {100 * cross['mark_share']:.1f} % of their area ({cross['tracker']}), "
         what += f"{cross['crossings']} crossings: IDF1, and as the tracker alone left them"
         scores = (cross["foveate track"]["IDF1"], cross["as the tracker left it"]["IDF1"])
-        rows.append(Row(what, ", ".join(f"{score:.2f}" for score in scores), cross))
+        rows.append(Row(what, ", ".join(f"{score:.3f}" for score in scores), cross))
     if films := cell("after_cut"):
         boxes = sum(film["boxes in the other scene"] > 0 for film in films["films"].values())
         back = sum(film["found back in its own"] > 0.5 for film in films["films"].values())
@@ -275,7 +275,7 @@ def highlights() -> list[tuple[str, str]]:
         what = (
             f"two animals alike but for {100 * cross['mark_share']:.1f} % of their area, {cross['crossings']} crossings: IDF1"
         )
-        rows.append((what, f"{cross['foveate track']['IDF1']:.2f}"))
+        rows.append((what, f"{cross['foveate track']['IDF1']:.3f}"))
     if embed := cell("embed_speed"):
         shares = embed["median_share_of_bare_forward"].values()
         rows.append(("`embed` as share of the bare forward pass", f"{min(shares):.2f} to {max(shares):.2f}"))
