@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     from foveate.models.convnets import ConvNet
 
 _KINDS = ("foveate_convnet", "resnet")
-_TEXT, _GAP, _MARGIN = 14, 4, 96
-_INK, _PAPER = (29, 32, 36), (255, 255, 255)
 
 
 def is_convnet(model: str) -> bool:
@@ -97,23 +95,10 @@ def panels(picture: Picture, values: Tensor, height: int) -> list[Picture]:
 
 def strip(frames: Sequence[Picture], maps: Tensor, times: Sequence[float], height: int = 120) -> Image.Image:
     """A figure: a column per frame; its picture, and below it where the evidence lies."""
-    from PIL import Image, ImageDraw
-
-    from foveate.attention.sheets import font
+    from foveate.attention import sheets
 
     columns = [panels(frame, values, height) for frame, values in zip(frames, maps, strict=True)]
-    width, top = columns[0][0].shape[1], _TEXT + 6
-    size = (_MARGIN + len(columns) * (width + _GAP) - _GAP, top + 2 * (height + _GAP) - _GAP)
-    canvas = Image.new("RGB", size, _PAPER)
-    draw, letters = ImageDraw.Draw(canvas), font()
-    for row, text in enumerate(("footage", "Grad-CAM")):
-        draw.text((0, top + row * (height + _GAP)), text, _INK, letters)
-    for column, (drawn, time) in enumerate(zip(columns, times, strict=True)):
-        left = _MARGIN + column * (width + _GAP)
-        draw.text((left + 1, 1), f"{time:.1f} s", _INK, letters)
-        for row, panel in enumerate(drawn):
-            canvas.paste(Image.fromarray(panel), (left, top + row * (height + _GAP)))
-    return canvas
+    return sheets.strip(columns, times, ("footage", "Grad-CAM"))
 
 
 def draw_clip(

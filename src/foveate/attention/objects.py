@@ -31,8 +31,6 @@ COLOURS = ((230, 159, 0), (86, 180, 233), (0, 158, 115), (213, 94, 0), (204, 121
 """Of the objects, in their order, and again from the first: Okabe and Ito's, which colour-blind people tell apart."""
 
 _DIM, _STRONG = 0.35, 0.8  # light left where nothing is looked at; share of colour where most is
-_TEXT, _GAP, _MARGIN = 14, 4, 96
-_INK, _PAPER = (29, 32, 36), (255, 255, 255)
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,24 +116,11 @@ def panels(picture: Picture, found: Found, frame: int, height: int) -> list[Pict
 
 def strip(frames: Sequence[Picture], found: Found, times: Sequence[float], height: int = 120) -> Image.Image:
     """A figure: a column per frame; its picture, and below it the objects without and with Sinkhorn-Knopp."""
-    from PIL import Image, ImageDraw
+    from foveate.attention import sheets
 
-    from foveate.attention.sheets import font
-
-    columns = [panels(frame, found, t, height) for t, frame in enumerate(frames)]
-    width, top = columns[0][0].shape[1], _TEXT + 6
-    size = (_MARGIN + len(columns) * (width + _GAP) - _GAP, top + 3 * (height + _GAP) - _GAP)
-    canvas = Image.new("RGB", size, _PAPER)
-    draw, letters = ImageDraw.Draw(canvas), font()
     plain, refined = found.overlap()
-    for row, text in enumerate(("footage", f"heads\noverlap\n{plain:.2f}", f"Sinkhorn\noverlap\n{refined:.2f}")):
-        draw.multiline_text((0, top + row * (height + _GAP)), text, _INK, letters)
-    for column, (drawn, time) in enumerate(zip(columns, times, strict=True)):
-        left = _MARGIN + column * (width + _GAP)
-        draw.text((left + 1, 1), f"{time:.1f} s", _INK, letters)
-        for row, panel in enumerate(drawn):
-            canvas.paste(Image.fromarray(panel), (left, top + row * (height + _GAP)))
-    return canvas
+    titles = ("footage", f"heads\noverlap\n{plain:.2f}", f"Sinkhorn\noverlap\n{refined:.2f}")
+    return sheets.strip([panels(frame, found, t, height) for t, frame in enumerate(frames)], times, titles)
 
 
 def draw_clip(

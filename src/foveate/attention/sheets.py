@@ -22,7 +22,7 @@ OUTLINE = (0, 200, 255)
 """Colour of the subject's outline."""
 
 _WIDE, _TALL = 180, 240  # pixels that a panel of a sheet has at most
-_GAP, _HEAD, _TEXT = 4, 22, 14
+_GAP, _HEAD, _TEXT, _MARGIN = 4, 22, 14, 96
 _INK, _PAPER = (29, 32, 36), (255, 255, 255)
 
 
@@ -98,6 +98,30 @@ def sheet(looked: Looked, seen: Sequence[Seen]) -> Image.Image:
             left = column * (width + _GAP)
             draw.text((left + 1, top + band - _TEXT - 5), _fitting(text, width, letters), _INK, letters)
             canvas.paste(Image.fromarray(panel), (left, top + band))
+    return canvas
+
+
+def strip(columns: Sequence[Sequence[Picture]], times: Sequence[float], titles: Sequence[str]) -> Image.Image:
+    """A figure of a clip: a column per frame, headed by its time, and a row per way of looking at it, with its title on the left.
+
+    Args:
+        columns: of each frame the pictures of its rows, all u8[height, W, 3] of one size.
+        times: of the frames, in seconds.
+        titles: of the rows; may have several lines.
+    """
+    from PIL import Image, ImageDraw
+
+    (height, width), top = columns[0][0].shape[:2], _TEXT + 6
+    size = (_MARGIN + len(columns) * (width + _GAP) - _GAP, top + len(titles) * (height + _GAP) - _GAP)
+    canvas = Image.new("RGB", size, _PAPER)
+    draw, letters = ImageDraw.Draw(canvas), font()
+    for row, text in enumerate(titles):
+        draw.multiline_text((0, top + row * (height + _GAP)), text, _INK, letters)
+    for column, (drawn, time) in enumerate(zip(columns, times, strict=True)):
+        left = _MARGIN + column * (width + _GAP)
+        draw.text((left + 1, 1), f"{time:.1f} s", _INK, letters)
+        for row, panel in enumerate(drawn):
+            canvas.paste(Image.fromarray(panel), (left, top + row * (height + _GAP)))
     return canvas
 
 

@@ -95,7 +95,9 @@ def previts(
 def miniature_previts(part: Part, *, steps: int = 437, batch: int = 32, seed: int = 0, start: str = DRAWN) -> Recipe:
     """ResNet-18 at 112 px, a queue of 4,096 keys, 14,000 pairs of pictures: a size for a CPU.
 
-    Nothing is published at this size. The last map has 4 x 4 places, so masks are averaged over its cells and not read at its points
+    Nothing is published at this size, and it has not been seen to learn yet (docs/log.md, "PreViTS in miniature").
+
+    The last map has 4 x 4 places, so masks are averaged over its cells and not read at its points
     (``PrevitsConfig.shrink``). The momentum encoder follows within 100 steps, where the published one takes a thousand, more than there
     are here; and as the queue holds many keys of each of a few hundred videos, those of the query's own do not count against it.
 
